@@ -1,0 +1,1 @@
+"""The command line; heavy imports only inside the command that needs them."""

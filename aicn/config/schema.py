@@ -1,0 +1,161 @@
+"""The one schema of config.toml: frozen, typed, every key with its default, its bounds and what it does.
+
+`load` reads it, `save` writes it with these texts as comments, docs/configuration.md is checked against it. Durations end in
+`_s` (seconds), sizes in `_bytes`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+
+def key(
+    default: Any,
+    doc: str,
+    *,
+    least: float | None = None,
+    most: float | None = None,
+    secret: bool = False,
+    kind: str = "",
+) -> Any:
+    """One key: `doc` is its sentence in config.toml and docs; `kind` names a further check of load (multiaddr, hex32 …)."""
+    metadata = {"doc": doc, "least": least, "most": most, "secret": secret, "kind": kind}
+    if isinstance(default, (list, dict)):
+        return field(default_factory=lambda: type(default)(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Identity:
+    """Who the node is."""
+
+    key_file: Path = key(
+        Path("peer.key"), "The node's private key (base64 of the libp2p protobuf, secp256k1); mode 0600."
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class P2P:
+    """The libp2p host."""
+
+    listen: tuple[str, ...] = key(
+        ("/ip4/0.0.0.0/tcp/6001",), "Multiaddrs to listen on; port 0 takes a free one.", kind="multiaddr"
+    )
+    announce: tuple[str, ...] = key(
+        (),
+        "Multiaddrs to tell others instead of the ones listened on, for a node behind a forwarded port.",
+        kind="multiaddr",
+    )
+    bootstrap: tuple[str, ...] = key(
+        (), "Peers to join through, as multiaddrs that end in /p2p/<id>.", kind="peer_multiaddr"
+    )
+    psk: str = key(
+        "",
+        "Private network key: 64 hex digits, the same on all nodes. Empty: no private network.",
+        secret=True,
+        kind="hex32",
+    )
+    dht_mode: Literal["auto", "server", "client", "none"] = key(
+        "auto",
+        "Part in the DHT: server answers queries; client only asks; auto is server when listening on a public address.",
+    )
+    dht_prefix: str = key("/dbc", "Protocol prefix of the DHT: <prefix>/kad/1.0.0.", kind="protocol_prefix")
+    pubsub_router: Literal["gossipsub", "floodsub"] = key("gossipsub", "How pubsub messages spread.")
+    topic: str = key("DeepBrainChain", "The topic all nodes of the network share.", kind="name")
+    relay: Literal["off"] = key("off", "Circuit relay service for peers behind NAT; this version has none.")
+    nat: Literal["off"] = key("off", "Port mapping and hole punching; this version has none.")
+    dial_s: float = key(15.0, "Longest time to reach a peer, seconds.", least=0.1, most=600)
+    connections: int = key(
+        1000, "Most open connections; new inbound ones beyond it are refused.", least=8, most=100_000
+    )
+    streams_per_connection: int = key(
+        4096, "Most streams a peer may have open on one connection.", least=16, most=1_000_000
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Http:
+    """The HTTP API."""
+
+    listen: str = key(
+        "127.0.0.1:6000",
+        "Address and port of the HTTP API. Beyond loopback, everyone who reaches it controls the node.",
+        kind="hostport",
+    )
+    allowed_hosts: tuple[str, ...] = key(
+        (),
+        "Further names that clients may call this node by (Host header); IP addresses and localhost always pass. '*': any.",
+        kind="name",
+    )
+    allowed_origins: tuple[str, ...] = key(
+        (), "Web pages (origins) whose scripts may call the API; '*': any.", kind="name"
+    )
+    body_bytes: int = key(32 * 2**20, "Largest request body.", least=1024, most=2**31)
+    requests: int = key(2048, "Most requests at work at once; more are answered 503.", least=1, most=1_000_000)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Storage:
+    """Where the node keeps what it must not forget."""
+
+    dir: Path = key(Path("data"), "Data directory; one node each. Relative to the configuration file.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """Admission and deadlines of inference."""
+
+    concurrency: int = key(32, "Requests of one model that run at once on this node.", least=1, most=100_000)
+    model_concurrency: dict[str, int] = key(
+        {}, 'Exceptions to it by model name, such as { "Llama3-70B" = 4 }.', least=1, most=100_000
+    )
+    queue: int = key(
+        256, "Requests of one model that may wait for a free place; more are refused as busy.", least=0, most=100_000
+    )
+    queue_s: float = key(60.0, "Longest wait in that queue, seconds.", least=0.0, most=3600)
+    connect_s: float = key(5.0, "Longest time to connect to a model endpoint, seconds.", least=0.05, most=600)
+    first_byte_s: float = key(
+        300.0, "Longest time until a model endpoint begins its answer, seconds.", least=0.05, most=86_400
+    )
+    gap_s: float = key(120.0, "Longest silence inside an answer, seconds.", least=0.05, most=86_400)
+    request_s: float = key(3600.0, "Longest time one request may take in all, seconds.", least=0.1, most=86_400)
+    answer_bytes: int = key(32 * 2**20, "Largest answer that is not streamed.", least=1024, most=2**31)
+    shutdown_grace_s: float = key(
+        5.0, "How long running requests may go on after a stop signal, seconds.", least=0.0, most=3600
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalModel:
+    """A model that this node runs itself: llama.cpp as a child process."""
+
+    enabled: bool = key(False, "Start it and register it.")
+    project: str = key("local", "Project it is registered under.", kind="name")
+    model: str = key("SmolLM2-135M", "Name it is registered under.", kind="name")
+    path: str = key("", "A GGUF file; empty: the bundled SmolLM2-135M-Instruct.")
+    threads: int = key(0, "CPU threads; 0: one less than there are cores.", least=0, most=1024)
+    context: int = key(2048, "Context length per conversation, tokens.", least=64, most=1_048_576)
+    parallel: int = key(2, "Conversations at once.", least=1, most=256)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Logging:
+    """What the node says on standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = key("info", "Least important messages to show.")
+    format: Literal["text", "json"] = key("text", "One line of text, or one JSON object, per message.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """A whole configuration."""
+
+    identity: Identity = field(default_factory=Identity)
+    p2p: P2P = field(default_factory=P2P)
+    http: Http = field(default_factory=Http)
+    storage: Storage = field(default_factory=Storage)
+    limits: Limits = field(default_factory=Limits)
+    local_model: LocalModel = field(default_factory=LocalModel)
+    logging: Logging = field(default_factory=Logging)

@@ -1,0 +1,1 @@
+"""What the node talks about: frozen dataclasses and pure functions."""

@@ -1,0 +1,62 @@
+"""One inference request and the parts of its answer, the same for every facade, wire and backend."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Kind(Enum):
+    """What is asked of a model. The value is the number on the wire (`proto/inference.proto`)."""
+
+    CHAT = 1
+    IMAGE_GENERATION = 2
+    IMAGE_EDIT = 3
+
+
+@dataclass(frozen=True, slots=True)
+class InferenceRequest:
+    """A request as the client sent it, plus what is needed to route it."""
+
+    id: str  # unique per request, in logs on both nodes
+    kind: Kind
+    project: str
+    model: str
+    body: bytes  # the client's JSON object, byte for byte, less `node_id` and `project`
+    stream: bool
+    deadline: float  # absolute, trio.current_time() of this node; travels as milliseconds left
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A node has admitted the request."""
+
+    queue_position: int = 0  # 0: it runs at once
+    in_flight: int = 0  # requests of this model that run on the node, this one included
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A piece of the answer, untouched: one or more whole SSE events of a streamed one, a part of the body of a plain one."""
+
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens, as the model endpoint counted them."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    total_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """The answer is complete."""
+
+    finish_reason: str = ""  # of the first choice; empty: the endpoint did not say
+    usage: Usage | None = None  # None: the endpoint did not say
+    queued_ms: int = 0  # on the worker, before a slot was free
+    first_byte_ms: int = 0  # from the slot to the endpoint's first answer byte
+    total_ms: int = 0  # from admission to the end

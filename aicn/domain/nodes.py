@@ -1,0 +1,32 @@
+"""What is known of a node and of the connections to others."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from aicn.domain.ids import PeerId
+
+PROTOCOL_VERSION = "aicn/0.0.1"  # identify's protocol version in the existing network (spec 1, /id)
+
+
+@dataclass(frozen=True, slots=True)
+class NodeInfo:
+    """Identify data of a node (spec 1, PeerInfo)."""
+
+    peer_id: PeerId
+    protocol_version: str
+    agent_version: str
+    addresses: tuple[str, ...]  # multiaddrs without /p2p/<id>
+    protocols: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """One open connection."""
+
+    number: int  # grows by one with each connection of this process
+    peer: PeerId
+    address: str  # the remote multiaddr without /p2p/<id>
+    rtt: float  # seconds, smoothed; 0: not measured yet
+    direction: Literal["Inbound", "Outbound"]

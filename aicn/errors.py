@@ -1,0 +1,164 @@
+"""The whole error vocabulary.
+
+Each class has a stable `code`: the word that travels in a `Failure` frame and that facades map to their own numbers and
+HTTP statuses (`aicn/gateway/v0/errors.py`). The `fault` decides what a caller may do about it: CALLER errors are never tried on
+another node, REMOTE errors may be. Messages are one line, name the field or the node, and never hold a prompt or an answer.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import ClassVar
+
+
+class Fault(Enum):
+    """Whose fault an error is."""
+
+    OURS = "ours"
+    REMOTE = "remote"
+    CALLER = "caller"
+
+
+class AicnError(Exception):
+    """Base of all errors that a user or a peer may be told about."""
+
+    code: ClassVar[str] = "internal"
+    fault: ClassVar[Fault] = Fault.OURS
+
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.retry_after = retry_after  # seconds; None: no advice
+
+
+class InternalError(AicnError):
+    """Something in this node broke; the log has the traceback."""
+
+
+class StorageError(AicnError):
+    """The database could not be read or written."""
+
+    code = "storage"
+
+
+class InvalidRequest(AicnError):
+    """A field of the request is missing, of the wrong type or impossible; the message names it."""
+
+    code = "invalid_request"
+    fault = Fault.CALLER
+
+
+class MalformedBody(AicnError):
+    """The body does not parse (JSON, protobuf) at all."""
+
+    code = "malformed_body"
+    fault = Fault.CALLER
+
+
+class UnsupportedMediaType(AicnError):
+    """The body is declared to be something else than JSON and is not JSON."""
+
+    code = "unsupported_media_type"
+    fault = Fault.CALLER
+
+
+class TooLarge(AicnError):
+    """A body or an answer is over its configured limit."""
+
+    code = "too_large"
+    fault = Fault.CALLER
+
+
+class Forbidden(AicnError):
+    """The caller may not do this."""
+
+    code = "forbidden"
+    fault = Fault.CALLER
+
+
+class Unsupported(AicnError):
+    """The node does not do this (switched off, or the peer does not speak the protocol)."""
+
+    code = "unsupported"
+    fault = Fault.REMOTE
+
+
+class UnknownNode(AicnError):
+    """Nobody knows where the named peer is."""
+
+    code = "unknown_node"
+    fault = Fault.CALLER
+
+
+class Unreachable(AicnError):
+    """The peer is known, but no connection to it could be made."""
+
+    code = "unreachable"
+    fault = Fault.REMOTE
+
+
+class DeadlineExceeded(AicnError):
+    """Something did not answer within its deadline."""
+
+    code = "deadline_exceeded"
+    fault = Fault.REMOTE
+
+
+class UnknownModel(AicnError):
+    """The node has no such project or model."""
+
+    code = "unknown_model"
+    fault = Fault.REMOTE
+
+
+class ModelFailed(AicnError):
+    """The model endpoint refused, broke off, or answered something that is no answer."""
+
+    code = "model_failed"
+    fault = Fault.REMOTE
+
+
+class AnswerBroken(AicnError):
+    """The answer ended without saying that it is complete: the worker or its connection died."""
+
+    code = "answer_broken"
+    fault = Fault.REMOTE
+
+
+class Busy(AicnError):
+    """The node takes no more work now; `retry_after` says when it may."""
+
+    code = "busy"
+    fault = Fault.REMOTE
+
+
+class ProtocolViolation(AicnError):
+    """The peer sent what the protocol does not allow."""
+
+    code = "protocol_violation"
+    fault = Fault.REMOTE
+
+
+class ConfigError(AicnError):
+    """The configuration cannot be used: exit code 2."""
+
+    code = "config"
+    fault = Fault.CALLER
+
+
+class StartupError(AicnError):
+    """The node cannot start (port in use, unreadable key, locked data directory): exit code 1."""
+
+    code = "startup"
+
+
+def _leaves(cls: type[AicnError]) -> list[type[AicnError]]:
+    return [cls, *(leaf for sub in cls.__subclasses__() for leaf in _leaves(sub))]
+
+
+_BY_CODE: dict[str, type[AicnError]] = {cls.code: cls for cls in reversed(_leaves(AicnError)[1:])}
+
+
+def from_code(code: str, message: str, *, retry_after: float | None = None) -> AicnError:
+    """The error that a peer's `Failure` names; a code that we do not know is a `ModelFailed` (the remote's fault)."""
+    return _BY_CODE.get(code, ModelFailed)(message, retry_after=retry_after)

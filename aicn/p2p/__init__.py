@@ -1,0 +1,1 @@
+"""The libp2p host; the only importer of libp2p."""

@@ -1,0 +1,1 @@
+"""Local models, run as child processes."""

@@ -1,0 +1,95 @@
+"""The seams between services and the world: what the packages p2p, backends and storage offer, by shape."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol
+
+import trio
+
+from aicn.domain.ids import PeerId
+from aicn.domain.inference import Accepted, Chunk, End, InferenceRequest
+from aicn.domain.nodes import Connection, NodeInfo
+from aicn.domain.registration import Endpoint
+
+
+class Answer(trio.abc.ReceiveChannel[Chunk]):
+    """The one currency between facade and backend: chunks in order.
+
+    `receive` raises trio.EndOfChannel once the answer said that it is complete, and an AicnError when it broke; nothing else
+    ends it. `aclose` before the end abandons the work behind it at once (stream reset, endpoint's connection closed), does not
+    wait, and may be called again.
+    """
+
+    node: PeerId | None = None  # who answers; None until known to the layer above
+    accepted: Accepted = Accepted()
+    end: End | None = None  # set when `receive` has raised trio.EndOfChannel
+
+    @abstractmethod
+    async def receive(self) -> Chunk: ...
+
+    @abstractmethod
+    async def aclose(self) -> None: ...
+
+
+class PeerStream(Protocol):
+    """One libp2p stream for one exchange. Reads and writes may be cancelled without harm to the connection."""
+
+    @property
+    def peer(self) -> PeerId: ...
+
+    async def send_all(self, data: bytes) -> None:
+        """Hand `data` to the connection; waits while the peer's window is full. AnswerBroken when the peer reset or is gone."""
+
+    async def send_eof(self) -> None:
+        """No more will be sent; the other direction stays open."""
+
+    async def receive_some(self) -> bytes:
+        """All that is there, at least a byte; b"" at the clean end. AnswerBroken when the peer reset or is gone."""
+
+    def reset(self) -> None:
+        """Abort both directions at once; the peer is told. Does nothing after both directions ended."""
+
+    def cancel_on_reset(self, scope: trio.CancelScope) -> None:
+        """Cancel `scope` when the peer resets the stream or its connection dies (also when that happened already)."""
+
+
+class Peers(Protocol):
+    """The p2p host."""
+
+    @property
+    def id(self) -> PeerId: ...
+
+    def info(self) -> NodeInfo: ...
+
+    def serve(self, protocol: str, handler: Callable[[PeerStream], Awaitable[None]]) -> None:
+        """Serve `protocol`. An exception of the handler resets its stream and nothing else; its return closes the stream."""
+
+    async def open_stream(self, peer: PeerId, protocol: str) -> PeerStream:
+        """A new stream, dialling first if need be. UnknownNode, Unreachable or DeadlineExceeded.
+
+        The negotiation costs no round trip of its own: that the peer does not speak the protocol (Unsupported) may show only at
+        the first `receive_some`.
+        """
+
+    async def connect(self, address: str) -> PeerId:
+        """Dial a multiaddr that ends in /p2p/<id>. InvalidRequest, Unreachable or DeadlineExceeded."""
+
+    def connections(self) -> Sequence[Connection]: ...
+
+
+class Endpoints(Protocol):
+    """The caller of model endpoints."""
+
+    async def open(self, endpoint: Endpoint, request: InferenceRequest) -> Answer:
+        """Post the request; returns when the endpoint has answered a good head. ModelFailed otherwise."""
+
+
+class RegistrationStore(Protocol):
+    """Durable registrations: what a method did is on disk when it returns. StorageError."""
+
+    async def load(self) -> Sequence[Endpoint]: ...
+
+    async def replace_project(self, project: str, endpoints: Sequence[Endpoint]) -> None:
+        """The project has exactly these endpoints from now on, atomically; none: it is gone."""

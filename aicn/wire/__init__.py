@@ -1,0 +1,1 @@
+"""Formats, sans-io: bytes to messages and back, no trio."""
