@@ -32,7 +32,7 @@ class Identity:
     """Who the node is."""
 
     key_file: Path = key(
-        Path("peer.key"), "The node's private key (base64 of the libp2p protobuf, secp256k1); mode 0600."
+        Path("peer.key"), "The node's private key (base64 of the libp2p protobuf, secp256k1); mode 0600.", kind="file"
     )
 
 
@@ -41,7 +41,7 @@ class P2P:
     """The libp2p host."""
 
     listen: tuple[str, ...] = key(
-        ("/ip4/0.0.0.0/tcp/6001",), "Multiaddrs to listen on; port 0 takes a free one.", kind="multiaddr"
+        ("/ip4/0.0.0.0/tcp/6001",), "Multiaddrs to listen on; port 0 takes a free one.", kind="listen_multiaddr"
     )
     announce: tuple[str, ...] = key(
         (),
@@ -134,7 +134,7 @@ class LocalModel:
     enabled: bool = key(False, "Start it and register it.")
     project: str = key("local", "Project it is registered under.", kind="name")
     model: str = key("SmolLM2-135M", "Name it is registered under.", kind="name")
-    path: str = key("", "A GGUF file; empty: the bundled SmolLM2-135M-Instruct.")
+    path: str = key("", "A GGUF file; empty: the bundled SmolLM2-135M-Instruct.", kind="file")
     threads: int = key(0, "CPU threads; 0: one less than there are cores.", least=0, most=1024)
     context: int = key(2048, "Context length per conversation, tokens.", least=64, most=1_048_576)
     parallel: int = key(2, "Conversations at once.", least=1, most=256)
