@@ -1,0 +1,3 @@
+module aicn/bench/load
+
+go 1.22
