@@ -1,0 +1,25 @@
+"""Node: the running services by name. It is all that facades see."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from aicn.config.schema import Config
+from aicn.services.inference import Inference
+from aicn.services.nodes import Nodes
+from aicn.services.ports import Peers
+from aicn.services.registration import Registration
+from aicn.services.worker import Worker
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A running node."""
+
+    config: Config
+    peers: Peers
+    registration: Registration
+    worker: Worker
+    inference: Inference
+    nodes: Nodes
+    started_at: float  # trio.current_time()

@@ -1,0 +1,81 @@
+"""The projects and models of this node: durable ones by the API, and the one that the node runs itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import trio
+
+from aicn.domain.inference import Kind
+from aicn.domain.registration import KIND_OF_TYPE, Endpoint, Project
+from aicn.errors import InvalidRequest, UnknownModel
+from aicn.services.ports import RegistrationStore
+
+
+class Registration:
+    """Reads come from memory; a change is on disk before it is seen."""
+
+    def __init__(self, store: RegistrationStore) -> None:
+        self._store = store
+        self._changing = trio.Lock()  # memory follows the disk in the same order
+        self._projects: dict[str, tuple[Endpoint, ...]] = {}
+        self._own: Endpoint | None = None  # the embedded model, while it runs
+        self._turn = 0
+
+    async def load(self) -> None:
+        """What an earlier run of the node left."""
+        projects: dict[str, list[Endpoint]] = {}
+        for endpoint in await self._store.load():
+            projects.setdefault(endpoint.project, []).append(endpoint)
+        self._projects = {name: tuple(endpoints) for name, endpoints in projects.items()}
+
+    async def register(self, project: str, endpoints: Sequence[Endpoint]) -> None:
+        """The project has exactly these endpoints from now on. StorageError: nothing changed."""
+        async with self._changing:
+            await self._store.replace_project(project, endpoints)
+            self._projects[project] = tuple(endpoints)
+
+    async def unregister(self, project: str, model: str | None = None) -> bool:
+        """Drop the project, or one model of it; False when there was none."""
+        async with self._changing:
+            had = self._projects.get(project, ())
+            kept = tuple(endpoint for endpoint in had if model is not None and endpoint.model != model)
+            if len(kept) == len(had):
+                if self._own is not None and self._own.project == project and model in (None, self._own.model):
+                    raise InvalidRequest("project: the node runs this model itself; set local_model.enabled = false")
+                return False
+            await self._store.replace_project(project, kept)
+            if kept:
+                self._projects[project] = kept
+            else:
+                del self._projects[project]
+            return True
+
+    def set_own(self, endpoint: Endpoint | None) -> None:
+        """The embedded model has come up (at a new port, perhaps) or is down."""
+        self._own = endpoint
+
+    def projects(self) -> list[Project]:
+        """By name; each model once."""
+        names = {name: [endpoint.model for endpoint in endpoints] for name, endpoints in self._projects.items()}
+        if self._own is not None:
+            names.setdefault(self._own.project, []).append(self._own.model)
+        return [Project(name, tuple(dict.fromkeys(models))) for name, models in sorted(names.items())]
+
+    def find(self, kind: Kind, project: str, model: str) -> Endpoint:
+        """An endpoint of the model, each in turn when there are several. UnknownModel."""
+        registered = self._projects.get(project, ())
+        if self._own is not None and self._own.project == project:
+            registered = (*registered, self._own)
+        named = [endpoint for endpoint in registered if endpoint.model == model]
+        fitting = [endpoint for endpoint in named if KIND_OF_TYPE[endpoint.type] is kind]
+        if not fitting:
+            if named:
+                what = f"model {model!r} of project {project!r} is not one for {kind.name.lower()} requests"
+            elif registered:
+                what = f"project {project!r} has no model {model!r} on this node"
+            else:
+                what = f"no project {project!r} on this node"
+            raise UnknownModel(what)
+        self._turn += 1
+        return fitting[self._turn % len(fitting)]

@@ -1,0 +1,209 @@
+"""The worker side: requests, from peers or from this node's own gateway, are admitted and sent to a model endpoint."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+
+import trio
+
+from aicn.config.schema import Limits
+from aicn.domain.inference import Accepted, Chunk, End, InferenceRequest
+from aicn.domain.registration import Endpoint
+from aicn.errors import AicnError, Busy, DeadlineExceeded, InternalError, ProtocolViolation, TooLarge
+from aicn.services.admission import Admission, Ticket
+from aicn.services.ports import Answer, Endpoints, PeerStream
+from aicn.services.registration import Registration
+from aicn.wire import inference as wire
+from aicn.wire.framing import FrameReader
+
+log = logging.getLogger(__name__)
+
+_RECEIVE_S = 30.0  # a request must have arrived whole by then: 32 MiB over a 10 Mbit/s line
+_RECEIVING_BYTES = 256 * 2**20  # of requests that are not complete yet, over all peers: eight of the largest size
+_TELL_S = 5.0  # to get a failure to a peer whose window may be full
+
+
+class LocalAnswer(Answer):
+    """An admitted request. The first `receive` waits for its place and opens the endpoint."""
+
+    def __init__(
+        self,
+        request: InferenceRequest,
+        endpoint: Endpoint,
+        *,
+        endpoints: Endpoints,
+        ticket: Ticket,
+        accepted: Accepted,
+        queue_s: float,
+    ) -> None:
+        self.accepted = accepted
+        self._request = request
+        self._endpoint = endpoint
+        self._endpoints = endpoints
+        self._ticket = ticket
+        self._queue_s = queue_s
+        self._admitted = trio.current_time()
+        self._placed = self._admitted
+        self._upstream: Answer | None = None
+
+    async def receive(self) -> Chunk:
+        if self._upstream is None:
+            if self.end is not None:
+                raise trio.EndOfChannel
+            self._upstream = await self._start()
+        try:
+            with trio.CancelScope(deadline=self._request.deadline) as scope:
+                return await self._upstream.receive()
+        except trio.EndOfChannel:
+            self.end = self._finish(self._upstream.end or End())
+            raise
+        raise self._too_late(scope)
+
+    async def aclose(self) -> None:
+        self._ticket.leave()
+        if self._upstream is not None:
+            await self._upstream.aclose()
+
+    async def _start(self) -> Answer:
+        if self.accepted.queue_position:
+            with trio.CancelScope(deadline=min(self._request.deadline, self._admitted + self._queue_s)) as scope:
+                await self._ticket.wait()
+            if scope.cancelled_caught:
+                raise Busy(f"no place was free within {self._queue_s:g} s", retry_after=self._queue_s)
+            self._placed = trio.current_time()
+        with trio.CancelScope(deadline=self._request.deadline) as scope:
+            return await self._endpoints.open(self._endpoint, self._request)
+        raise self._too_late(scope)
+
+    def _too_late(self, scope: trio.CancelScope) -> AicnError:
+        assert scope.cancelled_caught
+        return DeadlineExceeded("the request's deadline has passed before its answer was complete")
+
+    def _finish(self, end: End) -> End:
+        self._ticket.leave()
+        return End(
+            finish_reason=end.finish_reason,
+            usage=end.usage,
+            queued_ms=_ms(self._placed - self._admitted),
+            first_byte_ms=end.first_byte_ms,
+            total_ms=_ms(trio.current_time() - self._admitted),
+        )
+
+
+class Worker:
+    """Admits requests and answers them."""
+
+    def __init__(self, registration: Registration, endpoints: Endpoints, limits: Limits, *, request_bytes: int) -> None:
+        self._registration = registration
+        self._endpoints = endpoints
+        self._limits = limits
+        self._frame_bytes = request_bytes + wire.REQUEST_OVERHEAD_BYTES
+        self._admissions: dict[tuple[str, str], Admission] = {}
+        self._receiving = 0  # bytes of incomplete requests
+        self._active = 0  # exchanges with peers
+        self._idle = trio.Event()
+        self._stopping = False
+
+    def open(self, request: InferenceRequest) -> Answer:
+        """Admit the request. UnknownModel, Busy. The endpoint's own errors come with the first chunk."""
+        if self._stopping:
+            raise Busy("the node is stopping")
+        endpoint = self._registration.find(request.kind, request.project, request.model)
+        admission = self._admission(endpoint)
+        ticket, position = admission.enter()
+        accepted = Accepted(queue_position=position, in_flight=admission.running)
+        return LocalAnswer(
+            request,
+            endpoint,
+            endpoints=self._endpoints,
+            ticket=ticket,
+            accepted=accepted,
+            queue_s=self._limits.queue_s,
+        )
+
+    async def serve(self, stream: PeerStream) -> None:
+        """One exchange of `/aicn/inference/1.0.0`. The requester's reset ends it at once, wherever it is."""
+        self._active += 1
+        try:
+            with trio.CancelScope() as scope:
+                stream.cancel_on_reset(scope)
+                try:
+                    await self._exchange(stream)
+                except AicnError as error:
+                    await self._tell(stream, error)
+                except Exception:
+                    log.exception("a request of peer %s failed", stream.peer)
+                    await self._tell(stream, InternalError("the worker failed; its log says why"))
+        finally:
+            self._active -= 1
+            if not self._active:
+                self._idle.set()
+
+    async def drain(self) -> None:
+        """Refuse new requests and return when those that peers have running are done."""
+        self._stopping = True
+        while self._active:
+            self._idle = trio.Event()
+            await self._idle.wait()
+
+    async def _exchange(self, stream: PeerStream) -> None:
+        request = await self._receive(stream)
+        answer = self.open(request)
+        try:
+            await stream.send_all(wire.encode_accepted(answer.accepted))
+            async for chunk in answer:
+                await stream.send_all(wire.encode_chunk(chunk))
+            assert answer.end is not None
+            await stream.send_all(wire.encode_end(answer.end))
+            await stream.send_eof()
+        finally:
+            await answer.aclose()
+
+    async def _receive(self, stream: PeerStream) -> InferenceRequest:
+        """The one request of the stream, up to the requester's half close. Before that nothing goes upstream."""
+        reader = FrameReader(self._frame_bytes)
+        frame = None
+        held = 0
+        try:
+            with trio.CancelScope(deadline=trio.current_time() + _RECEIVE_S) as scope:
+                while data := await stream.receive_some():
+                    if frame is not None:
+                        raise ProtocolViolation("something follows the request")
+                    held += len(data)
+                    self._receiving += len(data)
+                    if self._receiving > _RECEIVING_BYTES:
+                        raise Busy("too many large requests are arriving at once", retry_after=1.0)
+                    reader.feed(data)
+                    frame = reader.next_frame()
+                    if frame is not None and reader.pending:
+                        raise ProtocolViolation("something follows the request")
+        finally:
+            self._receiving -= held
+        if scope.cancelled_caught:
+            raise DeadlineExceeded(f"the request did not arrive within {_RECEIVE_S:g} s")
+        if frame is None:
+            raise ProtocolViolation("the stream ended before a request was complete")
+        now = trio.current_time()
+        request = wire.decode_request(frame, now=now)
+        if len(request.body) > self._frame_bytes - wire.REQUEST_OVERHEAD_BYTES:
+            raise TooLarge("body: over this node's limit")
+        return replace(request, deadline=min(request.deadline, now + self._limits.request_s))
+
+    async def _tell(self, stream: PeerStream, error: AicnError) -> None:
+        with trio.move_on_after(_TELL_S):
+            await stream.send_all(wire.encode_failure(error))
+            await stream.send_eof()
+            return
+        stream.reset()
+
+    def _admission(self, endpoint: Endpoint) -> Admission:
+        name = (endpoint.project, endpoint.model)
+        if name not in self._admissions:
+            concurrency = self._limits.model_concurrency.get(endpoint.model, self._limits.concurrency)
+            self._admissions[name] = Admission(concurrency=concurrency, queue=self._limits.queue)
+        return self._admissions[name]
+
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)
