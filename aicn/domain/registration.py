@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from aicn.domain.inference import Kind
+from aicn.errors import InvalidRequest
 
 # `type` of `POST /ai/project/register` (spec 1): 0 text to text, 1 text to image, 2 image to image
 KIND_OF_TYPE = {0: Kind.CHAT, 1: Kind.IMAGE_GENERATION, 2: Kind.IMAGE_EDIT}
@@ -26,3 +29,34 @@ class Project:
 
     name: str
     models: tuple[str, ...]
+
+
+_LONGEST_URL = 2048  # what browsers and proxies agree on; far over every real endpoint
+_URL_TEXT = re.compile(r"[!-~]+")  # printable ASCII without space: the rest is percent-encoded or punycode in a URL
+_HOST = re.compile(r"[A-Za-z0-9._~:%-]+")  # a name, or an IP address without brackets
+
+
+def check_url(url: object) -> None:
+    """InvalidRequest unless `url` can be posted to: http or https, a host, a port that exists, no fragment.
+
+    User and password in it are allowed; they are sent to the endpoint as HTTP Basic authentication, and never shown.
+    """
+    if not isinstance(url, str) or not url:
+        raise InvalidRequest("url: needed, such as http://127.0.0.1:1088/v1/chat/completions")
+    if len(url) > _LONGEST_URL:
+        raise InvalidRequest(f"url: longer than {_LONGEST_URL} characters")
+    if not _URL_TEXT.fullmatch(url):
+        raise InvalidRequest("url: only printable ASCII is allowed; percent-encode the rest")
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:  # unbalanced brackets, a port that is no number or over 65535; its text may hold a password
+        raise InvalidRequest("url: its host or port does not parse") from None
+    if parts.scheme not in ("http", "https"):
+        raise InvalidRequest("url: only http:// and https:// are allowed")
+    if not host or not _HOST.fullmatch(host):
+        raise InvalidRequest("url: names no host")
+    if port == 0:
+        raise InvalidRequest("url: port 0 cannot be connected to")
+    if "#" in url:
+        raise InvalidRequest("url: a fragment (#…) makes no sense in an endpoint")
