@@ -15,9 +15,8 @@ from aicn.services.worker import Worker
 from aicn.wire import inference as wire
 from aicn.wire.framing import FrameReader
 
-_ACCEPT_S = (
-    15.0  # a worker says at once whether it takes a request; more than a round trip and a busy moment is silence
-)
+_SEND_S = 30.0  # a request must have left whole by then: 32 MiB over a 10 Mbit/s line
+_ACCEPT_S = 15.0  # a worker says at once whether it takes a request: more than a round trip is silence
 _SILENCE_MARGIN_S = 30.0  # added to the worker's own limits, so that its clear error comes before our guess
 
 

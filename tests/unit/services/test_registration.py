@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import pytest
+
+from aicn.domain.inference import Kind
+from aicn.domain.registration import Endpoint, Project
+from aicn.errors import InvalidRequest, StorageError, UnknownModel
+from aicn.services.registration import Registration
+from tests.fakes.stores import MemoryRegistrations
+
+CHAT = Endpoint("P", "chat", "http://127.0.0.1:1/v1/chat/completions")
+PAINT = Endpoint("P", "paint", "http://127.0.0.1:2/v1/images/generations", 1)
+OWN = Endpoint("local", "tiny", "http://127.0.0.1:3/v1/chat/completions")
+
+
+async def test_what_was_registered_is_there_after_a_restart() -> None:
+    store = MemoryRegistrations()
+    await Registration(store).register("P", [CHAT, PAINT])
+    again = Registration(store)
+    assert again.projects() == []
+    await again.load()
+    assert again.projects() == [Project("P", ("chat", "paint"))]
+
+
+async def test_register_replaces_the_project() -> None:
+    registration = Registration(MemoryRegistrations())
+    await registration.register("P", [CHAT, PAINT])
+    await registration.register("P", [PAINT])
+    assert registration.projects() == [Project("P", ("paint",))]
+
+
+async def test_unregister_a_project_a_model_or_nothing() -> None:
+    registration = Registration(MemoryRegistrations())
+    await registration.register("P", [CHAT, PAINT])
+    assert not await registration.unregister("Q")
+    assert not await registration.unregister("P", "other")
+    assert await registration.unregister("P", "chat")
+    assert registration.projects() == [Project("P", ("paint",))]
+    assert await registration.unregister("P")
+    assert registration.projects() == []
+    assert not await registration.unregister("P")
+
+
+async def test_a_change_that_is_not_on_disk_is_not_seen() -> None:
+    store = MemoryRegistrations()
+    store.failure = StorageError("disk full")
+    registration = Registration(store)
+    with pytest.raises(StorageError):
+        await registration.register("P", [CHAT])
+    assert registration.projects() == []
+
+
+async def test_find_names_what_is_missing() -> None:
+    registration = Registration(MemoryRegistrations())
+    await registration.register("P", [CHAT, PAINT])
+    assert registration.find(Kind.CHAT, "P", "chat") == CHAT
+    with pytest.raises(UnknownModel, match="no project 'Q'"):
+        registration.find(Kind.CHAT, "Q", "chat")
+    with pytest.raises(UnknownModel, match="no model 'x'"):
+        registration.find(Kind.CHAT, "P", "x")
+    with pytest.raises(UnknownModel, match="not one for chat"):
+        registration.find(Kind.CHAT, "P", "paint")
+
+
+async def test_endpoints_of_one_model_take_turns() -> None:
+    registration = Registration(MemoryRegistrations())
+    twin = Endpoint("P", "chat", "http://127.0.0.1:9/")
+    await registration.register("P", [CHAT, twin])
+    assert {registration.find(Kind.CHAT, "P", "chat") for _ in range(2)} == {CHAT, twin}
+    assert registration.projects() == [Project("P", ("chat",))]
+
+
+async def test_the_embedded_model_comes_and_goes() -> None:
+    registration = Registration(MemoryRegistrations())
+    registration.set_own(OWN)
+    assert registration.projects() == [Project("local", ("tiny",))]
+    assert registration.find(Kind.CHAT, "local", "tiny") == OWN
+    with pytest.raises(InvalidRequest, match="local_model"):
+        await registration.unregister("local")
+    registration.set_own(None)
+    assert registration.projects() == []
