@@ -1,0 +1,206 @@
+"""The shapes of spec 1: what is read, what is refused and how, what is written."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aicn.domain.ids import PeerId
+from aicn.domain.nodes import Connection, NodeInfo
+from aicn.domain.registration import Endpoint, Project
+from aicn.errors import InvalidRequest, MalformedBody, ModelFailed
+from aicn.wire import v0
+
+NODE = "16Uiu2HAm5cygUrKCBxtNSMKKvgdr1saPM6XWcgnPyTvK4sdrARGL"
+CHAT = {"node_id": NODE, "project": "DecentralGPT", "model": "Llama3-70B", "messages": [{"role": "user"}]}
+MODEL = {"model": "Llama3-70B", "api": "http://127.0.0.1:1042/v1/chat/completions?key=a%20b", "type": 0}
+
+
+def test_a_chat_is_passed_on_as_it_was_sent() -> None:
+    body = f'{{"node_id": "{NODE}", "project": "p", "model": "m", "temperature": 0.70, "messages": [{{"a": "\\u00e9"}}], "wallet": ""}}'
+    chat = v0.decode_chat(body.encode())
+    assert (chat.node_id, chat.project, chat.model, chat.stream) == (NODE, "p", "m", False)
+    assert chat.body == b'{"model": "m", "temperature": 0.70, "messages": [{"a": "\\u00e9"}], "wallet": ""}'
+
+
+@pytest.mark.parametrize(("stream", "streams"), [(True, True), (False, False), (None, False)])
+def test_stream(stream: object, streams: bool) -> None:
+    assert v0.decode_chat(json.dumps(CHAT | {"stream": stream}).encode()).stream is streams
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"node_id": None}, "node_id"),
+        ({"node_id": ""}, "node_id"),
+        ({"node_id": "hello"}, "node_id"),
+        ({"node_id": 5}, "node_id"),
+        ({"node_id": [NODE]}, "node_id"),
+        ({"project": None}, "project"),
+        ({"project": ""}, "project"),
+        ({"project": 1}, "project"),
+        ({"project": "x" * 129}, "project"),
+        ({"model": None}, "model"),
+        ({"model": "a\nb"}, "model"),
+        ({"model": " a"}, "model"),
+        ({"model": "\ud800"}, "model"),
+        ({"messages": None}, "messages"),
+        ({"messages": []}, "messages"),
+        ({"messages": "hi"}, "messages"),
+        ({"messages": {}}, "messages"),
+        ({"stream": "true"}, "stream"),
+        ({"stream": 1}, "stream"),
+    ],
+)
+def test_a_wrong_chat_names_the_field(change: dict[str, object], field: str) -> None:
+    with pytest.raises(InvalidRequest, match=f"^{field}: "):
+        v0.decode_chat(json.dumps(CHAT | change).encode())
+
+
+@pytest.mark.parametrize("field", ["node_id", "project", "model", "messages"])
+def test_a_missing_member_of_a_chat_is_named(field: str) -> None:
+    with pytest.raises(InvalidRequest, match=f"^{field}: "):
+        v0.decode_chat(json.dumps({k: v for k, v in CHAT.items() if k != field}).encode())
+
+
+def test_register() -> None:
+    two = {"model": "Qwen/Qwen2 72B", "api": "https://[::1]/x"}
+    body = {"project": "模型", "models": [MODEL, two, MODEL, {**two, "type": 1, "more": 1}, {**two, "type": None}]}
+    project, endpoints = v0.decode_register(json.dumps(body).encode())
+    assert project == "模型"
+    assert endpoints == (
+        Endpoint("模型", "Llama3-70B", "http://127.0.0.1:1042/v1/chat/completions?key=a%20b", 0),
+        Endpoint("模型", "Qwen/Qwen2 72B", "https://[::1]/x", 0),
+        Endpoint("模型", "Qwen/Qwen2 72B", "https://[::1]/x", 1),
+    )
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({}, "project"),
+        ({"project": ""}, "project"),
+        ({"project": "p"}, "models"),
+        ({"project": "p", "models": []}, "models"),
+        ({"project": "p", "models": {}}, "models"),
+        ({"project": "p", "models": [MODEL] * 1001}, "models"),
+        ({"project": "p", "models": [MODEL, 1]}, "models[1]"),
+        ({"project": "p", "models": [MODEL, {}]}, "models[1].model"),
+        ({"project": "p", "models": [MODEL, MODEL | {"model": ""}]}, "models[1].model"),
+        ({"project": "p", "models": [MODEL | {"type": 3}]}, "models[0].type"),
+        ({"project": "p", "models": [MODEL | {"type": True}]}, "models[0].type"),
+        ({"project": "p", "models": [MODEL | {"type": "0"}]}, "models[0].type"),
+        ({"project": "p", "models": [MODEL | {"type": 1.0}]}, "models[0].type"),
+        *(
+            ({"project": "p", "models": [MODEL | {"api": api}]}, "models[0].api")
+            for api in [
+                None, "", 1, "file:///etc/passwd", "ftp://h/x", "127.0.0.1:1042", "http://", "http:///x", "http://h:99999/", "http://h:0/",
+                "http://h:x/", "http://[::1", "http://a b/", "http://h/\r\nX: y", "http://h/é", "http://u:p@h/", "http://h/" + "x" * 2048,
+            ]
+        ),
+    ],
+)  # fmt: skip
+def test_a_wrong_registration_names_the_field(body: dict[str, object], field: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        v0.decode_register(json.dumps(body).encode())
+    assert caught.value.message.startswith(field + ": ")
+
+
+def test_unregister() -> None:
+    assert v0.decode_unregister(b'{"project":"p"}') == ("p", None)
+    assert v0.decode_unregister(b'{"project":"p","model":null}') == ("p", None)
+    assert v0.decode_unregister(b'{"project":"p","model":"m"}') == ("p", "m")
+    with pytest.raises(InvalidRequest, match=r"^model: "):
+        v0.decode_unregister(b'{"project":"p","model":""}')
+
+
+def test_node_id_and_address() -> None:
+    assert v0.decode_node_id(json.dumps({"node_id": NODE}).encode()) == NODE
+    assert v0.decode_address(b'{"node_addr":"/ip4/1.2.3.4/tcp/1/p2p/x"}') == "/ip4/1.2.3.4/tcp/1/p2p/x"
+    for wrong in (b"{}", b'{"node_addr":""}', b'{"node_addr":1}', b'{"node_addr":"' + b"x" * 3000 + b'"}'):
+        with pytest.raises(InvalidRequest, match=r"^node_addr: "):
+            v0.decode_address(wrong)
+
+
+@given(st.binary(max_size=60))
+def test_junk_never_crashes_a_decoder(body: bytes) -> None:
+    for decode in (v0.decode_chat, v0.decode_node_id, v0.decode_address, v0.decode_register, v0.decode_unregister):
+        with pytest.raises((MalformedBody, InvalidRequest)):
+            decode(body)
+
+
+def test_the_envelope_leaves_an_answer_untouched() -> None:
+    answer = b'{"choices": [], "created": 1.50 ,"t":"\\u00e9"}'
+    assert v0.wrap_data(answer) == b'{"code":0,"message":"ok","data":' + answer + b"}"
+    assert v0.encode_data([]) == b'{"code":0,"message":"ok","data":[]}'
+    assert v0.encode_ok() == b'{"code":0,"message":"ok"}'
+    assert v0.encode_error(1001, "é") == '{"code":1001,"message":"é"}'.encode()
+
+
+def test_the_error_event_is_one_event() -> None:
+    event = v0.encode_error_event(1017, "a\nb")
+    head, data, *rest = event.split(b"\n")
+    assert (head, rest) == (b"event: error", [b"", b""])
+    assert json.loads(data.removeprefix(b"data: ")) == {
+        "code": 1017,
+        "message": "a\nb",
+        "error": {"message": "a\nb", "code": 1017},
+    }
+
+
+@pytest.mark.parametrize("body", [b'{"choices":[]}', b'{"code":0,"choices":[{}]}', b'{"code":null,"choices":[]}'])
+def test_a_good_completion(body: bytes) -> None:
+    v0.check_completion(body)
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        (b"", "not JSON"),
+        (b"<html>", "not JSON"),
+        (b"[" * 100_000, "not JSON"),
+        (b"[]", "no object"),
+        (b"{}", "without choices"),
+        (b'{"choices":null}', "without choices"),
+        (b'{"code":429,"message":"slow down","choices":[]}', "code 429: slow down"),
+    ],
+)
+def test_no_completion(body: bytes, says: str) -> None:
+    with pytest.raises(ModelFailed, match=says):
+        v0.check_completion(body)
+
+
+def test_shapes_of_nodes_and_connections() -> None:
+    info = NodeInfo(PeerId(NODE), "aicn/0.0.1", "aicn/1", ("/ip4/1.2.3.4/tcp/1",), ())
+    assert v0.encode_info(info) == {
+        "peer_id": NODE,
+        "protocol_version": "aicn/0.0.1",
+        "agent_version": "aicn/1",
+        "addresses": ["/ip4/1.2.3.4/tcp/1"],
+        "protocols": [],
+    }
+    connection = Connection(7, PeerId(NODE), "/ip4/1.2.3.4/tcp/6001", 0.208878448, "Inbound")
+    assert v0.encode_connections([connection]) == [
+        {
+            "id": "16Uiu2HAm5-7",
+            "peer": NODE,
+            "addr": "/ip4/1.2.3.4/tcp/6001",
+            "latency": "208.878448ms",
+            "direction": "Inbound",
+        }
+    ]
+    assert v0.encode_projects([Project("p", ("a", "b"))]) == [{"project": "p", "models": ["a", "b"]}]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0s"), (1e-9, "1ns"), (1.5e-6, "1.5µs"), (0.001, "1ms"), (0.208878448, "208.878448ms"), (0.0205, "20.5ms"), (1, "1s"),
+        (1.5, "1.5s"), (59.999, "59.999s"), (60, "1m0s"), (90.25, "1m30.25s"), (3600, "1h0m0s"), (3661.5, "1h1m1.5s"),
+    ],
+)  # fmt: skip
+def test_go_duration(seconds: float, text: str) -> None:
+    assert v0.go_duration(seconds) == text
