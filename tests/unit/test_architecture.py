@@ -23,6 +23,7 @@ ALLOWED: dict[str, set[str]] = {
     "storage": FITTING | {"services.ports"},
     "runtime": FITTING | {"services.ports"},
     "node": {"services", "config.schema"},
+    "logs": {"config.schema"},
     "gateway": PLAIN | {"node", "wire", "config.schema", "services.ports"},
     "compose": {"*"},
     "cli": {"compose", "config", "wire", "errors"},
