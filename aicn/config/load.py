@@ -45,6 +45,11 @@ def load(path: Path, environ: Mapping[str, str] = os.environ) -> Config:
     return config
 
 
+def notify_socket(environ: Mapping[str, str] = os.environ) -> str | None:
+    """Where systemd wants to hear that the service is ready (sd_notify(3)); None: nobody asked."""
+    return environ.get("NOTIFY_SOCKET") or None
+
+
 def environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     """The environment without any AICN_… variable: what a child process gets that brings its own configuration."""
     return {name: value for name, value in environ.items() if not name.startswith(PREFIX)}

@@ -1,0 +1,191 @@
+"""The composition root: the whole wiring of a node.
+
+serve
+ ├─ signals                         the first one stops the node in order, a second one at once
+ └─ open_node                       database → host → endpoints; closed in reverse
+     ├─ local model                 the child process, if configured
+     └─ HTTP gateway                ends first: running requests get their grace
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from functools import partial
+
+import trio
+
+from aicn import __version__, logs
+from aicn.backends.openai_http import open_endpoints
+from aicn.config.load import notify_socket
+from aicn.config.schema import Config, Limits
+from aicn.domain.registration import Endpoint
+from aicn.errors import AicnError
+from aicn.gateway import server
+from aicn.gateway.app import create_app
+from aicn.node import Node
+from aicn.p2p import identity
+from aicn.p2p.host import open_host
+from aicn.runtime.local_model import LocalModelServer
+from aicn.services.inference import Inference
+from aicn.services.nodes import Nodes
+from aicn.services.registration import Registration
+from aicn.services.worker import Worker
+from aicn.storage.database import open_database
+from aicn.storage.registrations import Registrations
+from aicn.wire import control, inference
+
+log = logging.getLogger(__name__)
+
+_COLLECT_AFTER = 20_000  # new objects between garbage collections: the default of 700 costs a pause every few requests
+
+
+def run(config: Config) -> int:
+    """Run a node until a signal; the exit code. AicnError when it cannot start."""
+    logs.set_up(config.logging)
+    gc.set_threshold(_COLLECT_AFTER)
+    try:
+        trio.run(partial(serve, config, ready=partial(announce, config)))
+    except* AicnError as group:
+        raise _first(group) from None
+    return 0
+
+
+def new_identity() -> tuple[str, str]:
+    """A new private key as the text of a key file, and its peer id."""
+    text = identity.generate_key()
+    return text, identity.peer_id_of(identity.parse_key(text))
+
+
+@asynccontextmanager
+async def open_node(config: Config) -> AsyncIterator[Node]:
+    """A running node without facades. StartupError."""
+    key = identity.load_key(config.identity.key_file)
+    limits = _limits(config)
+    async with (
+        open_database(config.storage.dir) as database,
+        open_host(config.p2p, key, agent_version=f"aicn/{__version__}") as host,
+        open_endpoints(limits) as endpoints,
+    ):
+        registration = Registration(Registrations(database))
+        await registration.load()
+        worker = Worker(registration, endpoints, limits, request_bytes=config.http.body_bytes)
+        nodes = Nodes(host, registration)
+        host.serve(inference.PROTOCOL, worker.serve)
+        host.serve(control.PROTOCOL, nodes.serve)
+        yield Node(
+            config=config,
+            peers=host,
+            registration=registration,
+            worker=worker,
+            inference=Inference(host, worker, limits),
+            nodes=nodes,
+            started_at=trio.current_time(),
+        )
+
+
+async def serve(config: Config, *, ready: Callable[[Node, str], None]) -> None:
+    """A whole node, until a signal. `ready` is called with the HTTP address once everything answers."""
+    stop = trio.Event()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(_watch_signals, stop)
+        listener = server.bind(config.http.listen)  # first: the cheapest thing that can go wrong
+        try:
+            async with open_node(config) as node:
+                await _serve_node(node, listener, stop, ready)
+        finally:
+            listener.close()
+        nursery.cancel_scope.cancel()
+
+
+async def _serve_node(
+    node: Node, listener: socket.socket, stop: trio.Event, ready: Callable[[Node, str], None]
+) -> None:
+    config = node.config
+    grace_s = config.limits.shutdown_grace_s
+    async with trio.open_nursery() as background:
+        if config.local_model.enabled:
+            await background.start(_local_model(node).run)
+        async with trio.open_nursery() as gateway:
+            serve_http = partial(server.serve, create_app(node), config.http, listener, shutdown=stop, grace_s=grace_s)
+            address = await gateway.start(serve_http)
+            gc.freeze()  # what is there now stays: later collections need not look at it
+            ready(node, address)
+            await stop.wait()
+            _notify_systemd("STOPPING=1")
+            node.nodes.stopping = True
+            with trio.move_on_after(grace_s):
+                await node.worker.drain()
+        background.cancel_scope.cancel()
+
+
+def announce(config: Config, node: Node, address: str) -> None:
+    """Tell the operator, and systemd, that the node is ready."""
+    info = node.peers.info()
+    print(f"aicn {__version__} is ready")
+    print(f"  peer id  {info.peer_id}")
+    for listening in info.addresses:
+        print(f"  p2p      {listening}/p2p/{info.peer_id}")
+    print(f"  http     http://{address}/api/v0")
+    if config.p2p.psk:
+        print("  private network: on")
+    sys.stdout.flush()
+    _notify_systemd("READY=1")
+
+
+async def _watch_signals(stop: trio.Event, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        task_status.started()
+        async for number in signals:
+            if stop.is_set():
+                log.warning("a second signal: leaving at once")
+                os._exit(128 + number)
+            log.info("%s: stopping; running requests may finish", signal.Signals(number).name)
+            stop.set()
+
+
+def _local_model(node: Node) -> LocalModelServer:
+    config = node.config.local_model
+
+    async def up(url: str) -> None:
+        node.registration.set_own(Endpoint(config.project, config.model, url))
+
+    async def down() -> None:
+        node.registration.set_own(None)
+
+    return LocalModelServer(config, on_ready=up, on_down=down)
+
+
+def _limits(config: Config) -> Limits:
+    """The configured limits; the embedded model runs as many conversations as its server has room for, unless configured."""
+    own = config.local_model
+    if not own.enabled:
+        return config.limits
+    return replace(config.limits, model_concurrency={own.model: own.parallel, **config.limits.model_concurrency})
+
+
+def _notify_systemd(state: str) -> None:
+    """sd_notify(3): one datagram to the socket that systemd names, if it does."""
+    address = notify_socket()
+    if address is None:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+        try:
+            notify.sendto(state.encode(), address.replace("@", "\0", 1) if address.startswith("@") else address)
+        except OSError as error:
+            log.warning("systemd was not told %s: %s", state, error)
+
+
+def _first(group: BaseExceptionGroup[AicnError]) -> AicnError:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    assert isinstance(error, AicnError)
+    return error
