@@ -1,1 +1,1 @@
-"""The command line; heavy imports only inside the command that needs them."""
+"""The command line. One command per file; `main` imports only the one that is called."""

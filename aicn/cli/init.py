@@ -1,0 +1,94 @@
+"""`aicn init`: config.toml and peer.key of a new node, both or neither."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from pathlib import Path
+
+import click
+
+from aicn.config.keys import keys
+from aicn.config.presets import ROLES, preset
+from aicn.config.save import render, write_new
+from aicn.config.values import check
+from aicn.errors import StartupError
+
+_ROLES_HELP = "; ".join(f"{name}: {role.doc}" for name, role in ROLES.items())
+
+
+def _checked(path: str, value: object, option: str) -> object:
+    """An option's value as the key `path` takes it."""
+    key = next(key for key in keys() if key.path == path)
+    try:
+        return check(key, value, base=Path())
+    except ValueError:
+        raise click.BadParameter(f"expected {key.expected}", param_hint=option) from None
+
+
+@click.command(short_help="Write the configuration and the key of a new node.")
+@click.option("--role", type=click.Choice(list(ROLES)), default="worker", show_default=True, help=_ROLES_HELP + ".")
+@click.option(
+    "--dir",
+    "directory",
+    type=click.Path(path_type=Path),
+    default=Path("~/.aicn"),
+    show_default=True,
+    help="Where to write; made when missing.",
+)
+@click.option(
+    "--bootstrap", multiple=True, metavar="MULTIADDR", help="A peer to join through, with /p2p/<id>; repeatable."
+)
+@click.option("--psk", metavar="HEX", help="The private network key of the network to join: 64 hex digits.")
+@click.option("--new-psk", is_flag=True, help="Make a private network key, for a new private network.")
+@click.option("--local-model", is_flag=True, help="Run the bundled language model on this node.")
+def command(
+    *, role: str, directory: Path, bootstrap: tuple[str, ...], psk: str | None, new_psk: bool, local_model: bool
+) -> None:
+    """Write config.toml and peer.key, the start of a new node. Files that are there are never replaced."""
+    if psk is not None and new_psk:
+        raise click.UsageError("--psk and --new-psk exclude each other.")
+    _checked("p2p.bootstrap", list(bootstrap), "--bootstrap")
+    network_key = str(_checked("p2p.psk", psk or "", "--psk")) if not new_psk else secrets.token_hex(32)
+    config = preset(role, bootstrap=bootstrap, psk=network_key, local_model=local_model)
+
+    directory = directory.expanduser()
+    from aicn.compose import new_identity
+
+    key_text, peer_id = new_identity()
+    write_node(directory, config_text=render(config), key_text=key_text, secret=bool(network_key))
+    _say(directory, peer_id, new_psk=network_key if new_psk else "", alone=not bootstrap)
+
+
+def write_node(directory: Path, *, config_text: str, key_text: str, secret: bool) -> Path:
+    """Writes both files into `directory`, made when missing, and returns the path of config.toml.
+
+    StartupError, with nothing left behind, when one of them is there already or cannot be written.
+    """
+    config_file, key_file = directory / "config.toml", directory / "peer.key"
+    for path in (config_file, key_file):
+        if path.exists() or path.is_symlink():
+            raise StartupError(f"{path} is there already; nothing was written. Choose another --dir or move it away.")
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_new(key_file, key_text + "\n", mode=0o600)
+        try:
+            write_new(config_file, config_text, mode=0o600 if secret else 0o644)
+        except OSError:
+            key_file.unlink()
+            raise
+    except OSError as error:
+        raise StartupError(f"{error.filename or directory}: cannot be written: {error.strerror}") from error
+    return config_file
+
+
+def _say(directory: Path, peer_id: str, *, new_psk: str, alone: bool) -> None:
+    config_file = directory / "config.toml"
+    click.echo(f"Wrote {config_file} and {directory / 'peer.key'} (keep the key: it is who the node is).")
+    click.echo(f"Peer id: {peer_id}")
+    if new_psk:
+        click.echo(f"Private network key, for the other nodes' aicn init --psk: {new_psk}")
+    if alone:
+        click.echo("It has no peers to join through yet: p2p.bootstrap in the file, or aicn connect.")
+    plain = re.fullmatch(r"[\w./~+-]+", str(config_file))
+    click.echo(f"Next: aicn daemon --config {config_file if plain else repr(str(config_file))}")

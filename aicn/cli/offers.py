@@ -1,0 +1,101 @@
+"""Who offers which model, as far as the running node can tell: itself and the peers it is connected to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import httpx
+import trio
+
+from aicn.cli.client import Api, ApiError, client_options, explained, taken
+
+_AT_ONCE = 8  # nodes asked at the same time
+_PROJECTS_OF = "/api/v0/ai/project/peer"
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """One model of one node."""
+
+    node: str
+    project: str
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a node said: its offers, or why there are none."""
+
+    node: str
+    offers: tuple[Offer, ...] = ()
+    error: str = ""
+
+
+def own_id(api: Api) -> str:
+    """The peer id of the running node."""
+    return str(api.get("/api/v0/id")["peer_id"])
+
+
+def connected(api: Api) -> list[str]:
+    """The peer ids that the node is connected to, each once."""
+    return list(dict.fromkeys(str(entry["peer"]) for entry in api.post("/api/v0/swarm/peers")))
+
+
+def ask(api: Api, nodes: Sequence[str]) -> list[Asked]:
+    """What each of `nodes` offers, in their order; a node that fails does not stop the others."""
+    try:
+        return trio.run(_ask_all, api.url, nodes)
+    except BaseExceptionGroup as group:
+        if group.subgroup(KeyboardInterrupt):  # the nursery wraps it; click knows it bare
+            raise KeyboardInterrupt from None
+        raise
+
+
+def find(api: Api, *, node: str | None, project: str | None, model: str | None) -> Offer:
+    """The offer to use: of `node` when named, else of the running node, else of a connected peer; ApiError when there is none."""
+    me = own_id(api)
+    asked = ask(api, [node or me])
+    if node and asked[0].error:
+        raise ApiError(f"{node}: {asked[0].error}")
+    offer = _first(asked, project=project, model=model)
+    if offer is None and not node:
+        offer = _first(ask(api, connected(api)), project=project, model=model)
+    if offer is None:
+        what = (f"model {model}" if model else "a model") + (f" of project {project}" if project else "")
+        if node:
+            raise ApiError(f"node {node} does not offer {what}; see: aicn models --node {node}")
+        raise ApiError(f"neither this node nor a connected peer offers {what}; see: aicn models")
+    return offer
+
+
+def _first(answers: Iterable[Asked], *, project: str | None, model: str | None) -> Offer | None:
+    offers = (offer for asked in answers for offer in asked.offers)
+    return next((o for o in offers if project in (None, o.project) and model in (None, o.model)), None)
+
+
+async def _ask_all(url: str, nodes: Sequence[str]) -> list[Asked]:
+    answers: dict[str, Asked] = {}
+    limit = trio.CapacityLimiter(_AT_ONCE)
+
+    async def ask_one(client: httpx.AsyncClient, node: str) -> None:
+        async with limit:
+            try:
+                with explained(url):
+                    response = await client.post(_PROJECTS_OF, json={"node_id": node})
+                answers[node] = Asked(node, _offers(node, taken(response, url)))
+            except ApiError as error:
+                answers[node] = Asked(node, error=error.message)
+
+    async with httpx.AsyncClient(**client_options(url)) as client, trio.open_nursery() as nursery:
+        for node in nodes:
+            nursery.start_soon(ask_one, client, node)
+    return [answers[node] for node in nodes]
+
+
+def _offers(node: str, projects: object) -> tuple[Offer, ...]:
+    """`data` of the answer: [{"project": …, "models": [name, …]}, …]; null when there are none."""
+    try:
+        return tuple(Offer(node, str(p["project"]), str(m)) for p in projects or () for m in p["models"] or ())  # type: ignore[attr-defined]
+    except (TypeError, KeyError):
+        raise ApiError("answered something that is no list of projects") from None
