@@ -69,6 +69,13 @@ class TooLarge(AicnError):
     fault = Fault.CALLER
 
 
+class SlowBody(AicnError):
+    """The caller did not send its request body in time."""
+
+    code = "slow_body"
+    fault = Fault.CALLER
+
+
 class Forbidden(AicnError):
     """The caller may not do this."""
 

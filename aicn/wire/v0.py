@@ -10,16 +10,15 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 from aicn.domain.ids import PeerId, parse_peer_id
 from aicn.domain.nodes import Connection, NodeInfo
-from aicn.domain.registration import KIND_OF_TYPE, Endpoint, Project
+from aicn.domain.registration import KIND_OF_TYPE, Endpoint, Project, check_url
 from aicn.errors import InvalidRequest, ModelFailed
 from aicn.wire.json_body import take
 
 LONGEST_NAME = 128  # characters of a project or model name; they travel in every offer
-LONGEST_URL = 2048  # what HTTP software commonly accepts
+LONGEST_ADDRESS = 1024  # characters of a multiaddr; a real one with relay and peer ids has under 300
 MOST_MODELS = 1000  # of one project: an offer must stay far below pubsub's 1 MiB
 LONGEST_QUOTE = 500  # characters of an endpoint's own error text that an answer repeats
 
@@ -61,7 +60,7 @@ def decode_node_id(body: bytes) -> PeerId:
 def decode_address(body: bytes) -> str:
     """`POST /swarm/connect`: a multiaddr, parsed by whoever dials it."""
     address = take(body)[0].get("node_addr")
-    if not isinstance(address, str) or not 0 < len(address) <= LONGEST_URL:
+    if not isinstance(address, str) or not 0 < len(address) <= LONGEST_ADDRESS:
         raise InvalidRequest("node_addr: a multiaddr is needed, such as /ip4/10.0.20.43/tcp/6001/p2p/16Uiu2HAm…")
     return address
 
@@ -108,23 +107,11 @@ def _name(members: dict[str, Any], key: str, where: str = "") -> str:
 
 
 def _url(url: object, where: str) -> str:
-    if not isinstance(url, str) or not url:
-        raise InvalidRequest(f"{where}: the URL of the model's endpoint is needed")
-    if len(url) > LONGEST_URL:
-        raise InvalidRequest(f"{where}: {len(url)} characters; at most {LONGEST_URL} are allowed")
-    if not url.isascii() or not url.isprintable() or " " in url:
-        raise InvalidRequest(f"{where}: only printable ASCII characters are allowed in a URL (percent-encode others)")
     try:
-        parts = urlsplit(url)
-        host, port = parts.hostname, parts.port
-    except ValueError as error:
-        raise InvalidRequest(f"{where}: not a URL: {error}") from None
-    if parts.scheme not in {"http", "https"} or not host or port == 0:
-        raise InvalidRequest(
-            f"{where}: an http or https URL is needed, such as http://127.0.0.1:1042/v1/chat/completions"
-        )
-    if parts.username is not None:
-        raise InvalidRequest(f"{where}: user and password in a URL are not supported")
+        check_url(url)
+    except InvalidRequest as error:
+        raise InvalidRequest(where + error.message.removeprefix("url")) from None
+    assert isinstance(url, str)  # check_url saw to it
     return url
 
 

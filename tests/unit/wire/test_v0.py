@@ -98,7 +98,7 @@ def test_register() -> None:
             ({"project": "p", "models": [MODEL | {"api": api}]}, "models[0].api")
             for api in [
                 None, "", 1, "file:///etc/passwd", "ftp://h/x", "127.0.0.1:1042", "http://", "http:///x", "http://h:99999/", "http://h:0/",
-                "http://h:x/", "http://[::1", "http://a b/", "http://h/\r\nX: y", "http://h/é", "http://u:p@h/", "http://h/" + "x" * 2048,
+                "http://h:x/", "http://[::1", "http://a b/", "http://h/\r\nX: y", "http://h/é", "http://h/" + "x" * 2048,
             ]
         ),
     ],

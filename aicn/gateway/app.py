@@ -1,0 +1,62 @@
+"""The gateway as an ASGI application: Quart with the facades of this node."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from quart import Response
+from quart.typing import ResponseTypes
+from quart.wrappers import Request
+from quart_trio import QuartTrio
+
+from aicn.config.schema import Http
+from aicn.errors import AicnError, Busy
+from aicn.gateway import health
+from aicn.gateway.exchange import Exchange, GatewayRequest, current_request
+from aicn.gateway.guard import Guard, cors_headers, preflight_headers
+from aicn.gateway.v0 import routes as v0_routes
+from aicn.gateway.v0.errors import error_answer
+from aicn.node import Node
+
+
+class Gateway(QuartTrio):
+    """Quart with our exchange, and with the checks that come before routing."""
+
+    asgi_http_class = Exchange
+    request_class = GatewayRequest
+
+    def __init__(self, http: Http) -> None:
+        super().__init__(__name__, static_folder=None)
+        self.url_map.merge_slashes = False  # a 404, no redirect
+        self.register_error_handler(Exception, self._on_error)
+        self.at_work = 0  # requests whose answer has not ended
+        self._guard = Guard(http)
+        self._most = http.requests
+
+    async def handle_request(self, request: Request) -> ResponseTypes:
+        """The answer to `request`; never raises but for a cancellation."""
+        ours = cast("GatewayRequest", request)
+        try:
+            origin = self._guard.check(request.headers)
+            if self.at_work > self._most and request.path not in health.PATHS:
+                raise Busy(f"this node has {self._most} requests at work, as many as http.requests allows")
+        except AicnError as error:
+            return error_answer(error, ours)
+        if origin is None:
+            return await super().handle_request(request)
+        if request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
+            return Response(status=204, headers=preflight_headers(origin))
+        response = await super().handle_request(request)
+        response.headers.update(cors_headers(origin))
+        return response
+
+    async def _on_error(self, error: Exception) -> Response:
+        return error_answer(error, current_request())
+
+
+def create_app(node: Node) -> Gateway:
+    """The application that serves `node`."""
+    app = Gateway(node.config.http)
+    app.register_blueprint(v0_routes.blueprint(node))
+    app.register_blueprint(health.blueprint(node))
+    return app

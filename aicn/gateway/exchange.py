@@ -1,0 +1,102 @@
+"""One request from its head to the last byte of its answer: what every facade shares, around Quart's own handling."""
+
+from __future__ import annotations
+
+import logging
+import re
+import uuid
+from typing import TYPE_CHECKING, Any, cast
+
+import trio
+from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable
+from quart.globals import request_ctx
+from quart_trio.asgi import TrioASGIHTTPConnection
+from quart_trio.wrappers import TrioRequest
+
+from aicn.errors import SlowBody, TooLarge
+from aicn.services.ports import Answer
+
+if TYPE_CHECKING:
+    from aicn.gateway.app import Gateway
+
+log = logging.getLogger(__name__)
+
+BODY_S = 20.0  # for a request's body to arrive, and …
+BODY_BYTES_PER_S = 2**16  # … a second more for each of these: a large body on a slow line is no attack
+_ABSOLUTE_FORM = re.compile(r"^(?:https?://[^/]*)?/?", re.IGNORECASE)  # as sent to proxies; also an empty path and "*"
+CLIENT_LEFT = 499  # nginx's number, in the log only: nobody is there to be told
+
+
+class GatewayRequest(TrioRequest):
+    """A request, and what its handler leaves for the end of the exchange."""
+
+    receive: ASGIReceiveCallable
+    id: str  # unique; in the log, in `X-Request-Id`, and on the worker
+    streamed: bool = False  # the client asked for a streamed answer: errors have other numbers
+    answer: Answer | None = None  # closed when the exchange ends, however it ends
+    error: str = ""  # code word of what went wrong, for the log
+
+    async def read_body(self, most: int) -> bytes:
+        """The whole body; TooLarge as soon as it is known to be over `most` bytes, SlowBody when it trickles."""
+        if (self.content_length or 0) > most:
+            raise TooLarge(f"the request body has {self.content_length} bytes; at most {most} are allowed")
+        body = bytearray()
+        with trio.CancelScope(deadline=trio.current_time() + BODY_S) as scope:
+            while True:
+                message = cast("dict[str, Any]", await self.receive())
+                piece = message.get("body", b"")
+                body += piece
+                if len(body) > most:
+                    raise TooLarge(f"the request body is larger than the {most} bytes that are allowed")
+                if not message.get("more_body", False):
+                    return bytes(body)
+                scope.deadline += len(piece) / BODY_BYTES_PER_S
+        raise SlowBody("the request body did not arrive in time")
+
+
+def current_request() -> GatewayRequest:
+    """The request that the running handler is for."""
+    return cast("GatewayRequest", request_ctx.request)
+
+
+class Exchange(TrioASGIHTTPConnection):
+    """Quart's side of one request.
+
+    The class it extends starts two tasks per request, to receive the body and to hear of a hang-up. Here the handler reads the body when
+    it wants it, and a hang-up is the cancellation of this very task (connection.py).
+    """
+
+    app: Gateway
+
+    async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        began = trio.current_time()
+        self.scope["path"] = _ABSOLUTE_FORM.sub("/", self.scope["path"], count=1)
+        request = cast("GatewayRequest", self._create_request_from_scope(send))
+        request.receive = receive
+        request.id = uuid.uuid4().hex
+        status = CLIENT_LEFT
+        self.app.at_work += 1
+        try:
+            response = await self.app.handle_request(request)
+            response.headers["X-Request-Id"] = request.id
+            await self._send_response(send, response)
+            status = response.status_code
+        finally:
+            self.app.at_work -= 1
+            _log_line(request, status, trio.current_time() - began)
+            if request.answer is not None:
+                await request.answer.aclose()
+
+
+def _log_line(request: GatewayRequest, status: int, seconds: float) -> None:
+    node = request.answer.node if request.answer is not None else None
+    log.info(
+        "%s %s %d %.1f ms id=%s%s%s",
+        request.method,
+        request.url_rule.rule if request.url_rule is not None else "(no route)",
+        status,
+        seconds * 1000,
+        request.id,
+        f" node={node}" if node else "",
+        f" error={request.error}" if request.error else "",
+    )

@@ -1,0 +1,1 @@
+"""The v0 HTTP API: spec 1, under /api/v0."""

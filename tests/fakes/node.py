@@ -1,0 +1,112 @@
+"""A node whose services are scripted: what facades see, without a network, a database or a model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+import trio
+
+from aicn.config.schema import Config
+from aicn.domain.ids import PeerId
+from aicn.domain.inference import InferenceRequest
+from aicn.domain.nodes import Connection, NodeInfo
+from aicn.domain.registration import Endpoint, Project
+from aicn.errors import InvalidRequest, UnknownNode
+from aicn.node import Node
+from aicn.services.ports import Answer
+
+OWN = PeerId("16Uiu2HAm5cygUrKCBxtNSMKKvgdr1saPM6XWcgnPyTvK4sdrARGL")
+OTHER = PeerId("16Uiu2HAmRTpigc7jAbsLndB2xDEBMAXLb887SBEFhfdJeEJNtqRM")
+
+
+class FakePeers:
+    """Knows itself and one connection; dials what ends in /p2p/."""
+
+    def __init__(self) -> None:
+        self.id = OWN
+        self.dialled: list[str] = []
+        self.open = [Connection(7, OTHER, "/ip4/122.99.183.54/tcp/6001", 0.208878448, "Inbound")]
+
+    def info(self) -> NodeInfo:
+        return NodeInfo(OWN, "aicn/0.0.1", "aicn/test", ("/ip4/127.0.0.1/tcp/6001",), ("/ipfs/ping/1.0.0",))
+
+    async def connect(self, address: str) -> PeerId:
+        if "/p2p/" not in address:
+            raise InvalidRequest("node_addr: not a multiaddr that ends in /p2p/<id>")
+        self.dialled.append(address)
+        return OTHER
+
+    def connections(self) -> Sequence[Connection]:
+        return self.open
+
+
+class FakeInference:
+    """`script(request)` gives the answer or raises."""
+
+    def __init__(self) -> None:
+        self.script: Callable[[InferenceRequest], Answer] = self._unknown
+        self.requests: list[tuple[PeerId, InferenceRequest]] = []
+
+    async def open(self, peer_id: PeerId, request: InferenceRequest) -> Answer:
+        self.requests.append((peer_id, request))
+        answer = self.script(request)
+        answer.node = peer_id
+        return answer
+
+    def _unknown(self, request: InferenceRequest) -> Answer:
+        raise UnknownNode("no script")
+
+
+class FakeRegistration:
+    """Registrations in memory."""
+
+    def __init__(self) -> None:
+        self.endpoints: dict[str, tuple[Endpoint, ...]] = {}
+
+    async def register(self, project: str, endpoints: Sequence[Endpoint]) -> None:
+        self.endpoints[project] = tuple(endpoints)
+
+    async def unregister(self, project: str, model: str | None = None) -> bool:
+        return self.endpoints.pop(project, None) is not None
+
+    def projects(self) -> Sequence[Project]:
+        return [
+            Project(name, tuple(endpoint.model for endpoint in endpoints)) for name, endpoints in self.endpoints.items()
+        ]
+
+
+class FakeNodes:
+    """Answers for itself only."""
+
+    def __init__(self, registration: FakeRegistration) -> None:
+        self.stopping = False
+        self._registration = registration
+
+    async def projects_of(self, node: PeerId) -> Sequence[Project]:
+        if node != OWN:
+            raise UnknownNode(f"nobody knows peer {node}")
+        return self._registration.projects()
+
+
+class FakeNode:
+    """The fakes by name, and `node` as facades get it."""
+
+    def __init__(self, config: Config | None = None) -> None:
+        self.config = config or Config()
+        self.peers = FakePeers()
+        self.inference = FakeInference()
+        self.registration = FakeRegistration()
+        self.nodes = FakeNodes(self.registration)
+
+    def node(self) -> Node:
+        """Built inside the event loop, whose clock it notes."""
+        return Node(
+            config=self.config,
+            peers=cast("Any", self.peers),
+            registration=cast("Any", self.registration),
+            worker=cast("Any", None),
+            inference=cast("Any", self.inference),
+            nodes=cast("Any", self.nodes),
+            started_at=trio.current_time(),
+        )
