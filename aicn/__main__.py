@@ -1,0 +1,6 @@
+"""`python -m aicn`."""
+
+from aicn.cli.main import main
+
+if __name__ == "__main__":
+    main()
