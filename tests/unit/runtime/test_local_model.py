@@ -24,6 +24,7 @@ from aicn.runtime.local_model import (
     child_command,
     find_model,
     pause_s,
+    usable_cores,
 )
 
 
