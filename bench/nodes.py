@@ -94,14 +94,18 @@ def free_port() -> int:
 def daemon(name: str, directory: Path) -> Iterator[Daemon]:
     """A new node with its own fresh data directory; ready when it is given."""
     shutil.rmtree(directory, ignore_errors=True)
-    subprocess.run([AICN, "init", "--dir", directory], check=True, stdout=subprocess.DEVNULL)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("AICN_")}
+    subprocess.run([AICN, "init", "--dir", directory], check=True, stdout=subprocess.DEVNULL, env=environment)
     port = free_port()
     (directory / "config.toml").write_text(CONFIG.format(port=port))
     log = directory / "log"
     start = time.monotonic()
     with log.open("wb") as out:
         child = subprocess.Popen(
-            [AICN, "daemon", "--config", directory / "config.toml"], stdout=out, stderr=subprocess.STDOUT
+            [AICN, "daemon", "--config", directory / "config.toml"],
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            env=environment,
         )
     with ended(child):
         _wait_ready(name, child, port, log)

@@ -26,12 +26,12 @@ class Figure:
     target: str
     direct: float | None  # the same load on the endpoint itself; None: there is nothing to compare
     through: float
-    ok: bool
+    ok: str  # yes, NO, or nothing without a target
 
     @classmethod
     def of(cls, row: str, metric: Metric, direct: dict[str, Any], through: dict[str, Any]) -> Figure:
         value = float(through[metric.key])
-        return cls(row, metric.name, metric.target, direct.get(metric.key), value, metric.ok(value))
+        return cls(row, metric.name, metric.target, direct.get(metric.key), value, metric.verdict(value))
 
 
 def last_recorded() -> dict[tuple[str, str], float]:
@@ -52,7 +52,7 @@ def table(figures: list[Figure], last: dict[tuple[str, str], float]) -> list[tup
             show(f.through),
             f.target,
             show(last.get((f.row, f.metric))),
-            "yes" if f.ok else "NO",
+            f.ok,
         )
         for f in figures
     ]

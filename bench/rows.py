@@ -14,12 +14,18 @@ class Metric:
     at_least: float | None = None
     at_most: float | None = None
 
-    def ok(self, value: float) -> bool:
-        return (self.at_least is None or value >= self.at_least) and (self.at_most is None or value <= self.at_most)
+    def verdict(self, value: float) -> str:
+        """ "yes", "NO", or nothing where there is no target."""
+        if not self.target:
+            return ""
+        low, high = self.at_least, self.at_most
+        return "yes" if (low is None or value >= low) and (high is None or value <= high) else "NO"
 
     @property
     def target(self) -> str:
-        return f">= {self.at_least:,.4g}" if self.at_least is not None else f"<= {self.at_most:,.4g}"
+        if self.at_least is not None:
+            return f">= {self.at_least:,g}"
+        return f"<= {self.at_most:,g}" if self.at_most is not None else ""
 
 
 @dataclass(frozen=True)
@@ -56,8 +62,8 @@ ROWS = (
         (
             Metric("requests/s", "rps", at_least=550),
             Metric("CPU ms per request, gateway + worker", "cpu_ms", at_most=2.2),
-            Metric("CPU ms per request, gateway", "cpu_gateway_ms", at_most=1.5),
-            Metric("CPU ms per request, worker", "cpu_worker_ms", at_most=0.7),
+            Metric("CPU ms per request, gateway", "cpu_gateway_ms"),
+            Metric("CPU ms per request, worker", "cpu_worker_ms"),
         ),
         clients=16,
         requests=3000,
@@ -128,7 +134,7 @@ ROWS = (
     Row(
         "plain-256",
         "plain chat, 256 clients",
-        (NONE_LOST, Metric("requests/s", "rps", at_least=550)),
+        (NONE_LOST, Metric("requests/s", "rps")),
         clients=256,
         requests=5120,
         stream=False,
