@@ -51,6 +51,7 @@ class Connection:
 
     stream: trio.abc.Stream
     server: Scripted
+    _early: bytearray = field(default_factory=bytearray)  # came before it was asked for: the next request
 
     async def receive_request(self) -> Received | None:
         """The next request with its whole body; None when the client closed instead."""
@@ -60,7 +61,8 @@ class Connection:
         while True:
             event = http.next_event()
             if event is h11.NEED_DATA:
-                http.receive_data(await self.stream.receive_some(65536))
+                http.receive_data(bytes(self._early) or await self.stream.receive_some(65536))
+                self._early.clear()
             elif isinstance(event, h11.Request):
                 head = event
             elif isinstance(event, h11.Data):
@@ -81,8 +83,8 @@ class Connection:
     async def wait_closed(self) -> None:
         """Returns when the client has closed or reset the connection."""
         try:
-            while await self.stream.receive_some(65536):
-                pass
+            while data := await self.stream.receive_some(65536):
+                self._early += data
         except trio.BrokenResourceError:
             pass
         self.server.hung_up.set()

@@ -1,0 +1,258 @@
+"""Model endpoints that speak OpenAI's HTTP API, or the model endpoint standard of the existing network (spec 2), which is part of it.
+
+What the caller sent goes to the endpoint as it is, with none of the caller's headers; what the endpoint answers comes back as it is.
+An answer is only looked at: is it one, is it complete, what did it cost.
+
+Whose fault a refusal is decides whether another node is asked: 400, 413 and 422 say that the request cannot be served as it is
+(InvalidRequest, TooLarge: the caller's fault); 429, and 503 with Retry-After, say later (Busy); everything else is ModelFailed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Any, NoReturn
+
+import trio
+
+from aicn.backends.connection import Origin
+from aicn.backends.pool import Pool, Response, open_pool
+from aicn.config.schema import Limits
+from aicn.domain.inference import Chunk, End, InferenceRequest, Kind
+from aicn.domain.registration import Endpoint
+from aicn.errors import AicnError, Busy, InvalidRequest, ModelFailed, TooLarge
+from aicn.services.ports import Answer
+from aicn.wire.sse import EventCutter, parse_usage
+
+_CHUNK_BYTES = 256 * 1024  # of a plain answer handed on at once: a yamux window
+_ERROR_BYTES = 16 * 1024  # of an error body read to find its message
+_ERROR_CHARS = 300  # of an error message passed on
+_ERROR_S = 5.0  # an endpoint that answered an error status has this long to explain it
+_TAIL_S = 0.25  # after [DONE], for the end of the HTTP body, which lets the connection be used again
+_LONGEST_RETRY_S = 3600.0  # advice beyond this is no advice
+
+
+@asynccontextmanager
+async def open_endpoints(limits: Limits) -> AsyncIterator[OpenAIEndpoints]:
+    """The caller of endpoints, for the time of the block. Answers must be closed before it ends."""
+    async with open_pool(connect_s=limits.connect_s) as pool:
+        yield OpenAIEndpoints(pool, limits)
+
+
+class OpenAIEndpoints:
+    """Fits `services.ports.Endpoints`. The request's own deadline is the caller's to keep: it wraps all of this."""
+
+    def __init__(self, pool: Pool, limits: Limits) -> None:
+        self._pool = pool
+        self._limits = limits
+
+    async def open(self, endpoint: Endpoint, request: InferenceRequest) -> Answer:
+        """Post the request. ModelFailed, Busy, InvalidRequest or TooLarge when the endpoint does not begin a good answer."""
+        limits = self._limits
+        started = trio.current_time()
+        accept = b"text/event-stream" if request.stream else b"application/json"
+        response = await self._pool.post(
+            endpoint.url,
+            headers=[(b"Content-Type", b"application/json"), (b"Accept", accept)],
+            body=request.body,
+            within=limits.first_byte_s,
+        )
+        try:
+            if not 200 <= response.status < 300:
+                await _refuse(response)
+            if (coding := response.header(b"content-encoding").lower()) not in ("", "identity"):
+                raise ModelFailed(f"the model endpoint {response.origin} answers compressed ({_line(coding)}), unasked")
+            if request.stream:
+                await _check_streams(response)
+                return _StreamedAnswer(response, limits, started)
+            return _PlainAnswer(response, limits, started, request.kind)
+        except BaseException:
+            response.close()
+            raise
+
+
+class _EndpointAnswer(Answer):
+    """What both forms share: the end and failures are said again when asked again."""
+
+    def __init__(self, response: Response, limits: Limits, started: float) -> None:
+        self._response = response
+        self._limits = limits
+        self._started = started  # trio.current_time() when the request was sent
+        self._first_byte_ms: int | None = None
+        self._failure: AicnError | None = None
+        self._closed = False
+
+    async def receive(self) -> Chunk:
+        if self._closed:
+            raise trio.ClosedResourceError
+        if self._failure is not None:
+            raise self._failure
+        try:
+            chunk = await self._next() if self.end is None else None
+        except AicnError as error:
+            self._failure = error
+            self._response.close()
+            raise
+        if chunk is None:
+            raise trio.EndOfChannel
+        return chunk
+
+    async def aclose(self) -> None:
+        self._closed = True
+        self._response.close()
+
+    async def _next(self) -> Chunk | None:
+        """The next chunk; None, with `end` set, when the answer is complete. An AicnError when it broke."""
+        raise NotImplementedError
+
+    async def _read(self) -> bytes:
+        """The next bytes of the body; the first ones have what is left of the time to begin, if that is longer than a gap."""
+        within = self._limits.gap_s
+        if self._first_byte_ms is None:
+            within = max(within, self._started + self._limits.first_byte_s - trio.current_time())
+        data = await self._response.receive_some(within=within)
+        if self._first_byte_ms is None:
+            self._first_byte_ms = round((trio.current_time() - self._started) * 1000)
+        return data
+
+
+class _StreamedAnswer(_EndpointAnswer):
+    """Events as they come, all that one read brought in one chunk."""
+
+    def __init__(self, response: Response, limits: Limits, started: float) -> None:
+        super().__init__(response, limits, started)
+        self._cutter = EventCutter()
+
+    async def _next(self) -> Chunk | None:
+        cutter = self._cutter
+        while not cutter.done:
+            data = await self._read()
+            if not data:
+                raise ModelFailed(f"the model endpoint {self._response.origin} ended its answer without [DONE]")
+            if events := cutter.feed(data):
+                return Chunk(events)
+        await self._finish()
+        self.end = End(cutter.finish_reason, cutter.usage, first_byte_ms=self._first_byte_ms or 0)
+        return None
+
+    async def _finish(self) -> None:
+        """Read to the end of the body, to use the connection again; the answer is complete whether that works or not."""
+        with suppress(ModelFailed):
+            await self._response.read(0, within=_TAIL_S)
+        self._response.close()
+
+
+class _PlainAnswer(_EndpointAnswer):
+    """One JSON object, read to its end and checked before the first byte goes on."""
+
+    def __init__(self, response: Response, limits: Limits, started: float, kind: Kind) -> None:
+        super().__init__(response, limits, started)
+        self._kind = kind
+        self._body = bytearray()  # as far as it has come: a receive may be cancelled and called again
+        self._checked: End | None = None  # the body is complete and good
+        self._handed_on = 0  # bytes of it
+
+    async def _next(self) -> Chunk | None:
+        if self._checked is None:
+            await self._read_all()
+            answer = _check_completion(self._body, self._kind, self._response.origin)
+            match answer:
+                case {"choices": [{"finish_reason": str(reason)}, *_]}:
+                    pass
+                case _:
+                    reason = ""
+            self._checked = End(reason, parse_usage(answer.get("usage")), first_byte_ms=self._first_byte_ms or 0)
+        start = self._handed_on
+        if start == len(self._body):
+            self.end = self._checked
+            return None
+        self._handed_on = min(start + _CHUNK_BYTES, len(self._body))
+        return Chunk(bytes(self._body[start : self._handed_on]))
+
+    async def _read_all(self) -> None:
+        limit = self._limits.answer_bytes
+        while data := await self._read():
+            self._body += data
+            if len(self._body) > limit:
+                raise ModelFailed(f"the model endpoint {self._response.origin} answered more than {limit} bytes")
+
+
+def _check_completion(body: bytearray, kind: Kind, origin: Origin) -> dict[str, Any]:
+    """The JSON object of a plain answer; ModelFailed unless it is a good one. Errors do not quote it: it may hold an answer."""
+    answer = _parse_object(body)
+    if answer is None:
+        raise ModelFailed(f"the model endpoint {origin} answered something that is no JSON object")
+    if answer.get("code", 0) not in (0, None):  # spec 2: "code: 0 is success"
+        raise ModelFailed(f"the model endpoint {origin} failed with code {_line(answer['code'])}: {_message(answer)}")
+    if kind is Kind.CHAT:
+        choices = answer.get("choices")
+        if not isinstance(choices, list) or not choices:
+            why = f": {_message(answer)}" if "error" in answer else ""
+            raise ModelFailed(f"the model endpoint {origin} answered without choices{why}")
+    return answer
+
+
+async def _check_streams(response: Response) -> None:
+    """ModelFailed unless the answer to a streamed request is an event stream."""
+    kind = response.header(b"content-type").partition(";")[0].strip().lower()
+    if kind == "text/event-stream" and response.status == 200:
+        return
+    answer = _parse_object(await response.read(_ERROR_BYTES, within=_ERROR_S)) if "json" in kind else None
+    if answer is not None and ("error" in answer or answer.get("code", 0) not in (0, None)):
+        raise ModelFailed(f"the model endpoint {response.origin} failed: {_message(answer)}")
+    what = _line(kind) or "no content type"
+    raise ModelFailed(
+        f"the model endpoint {response.origin} does not stream: it answered status {response.status}, {what}"
+    )
+
+
+async def _refuse(response: Response) -> NoReturn:
+    """Raise what a status other than 2xx means."""
+    status = response.status
+    try:
+        body = await response.read(_ERROR_BYTES, within=_ERROR_S)
+    except ModelFailed:
+        body = b""  # the status says enough
+    text = _message(_parse_object(body) or {}) or _line(body.decode("utf-8", "replace"))
+    where = f"the model endpoint {response.origin}"
+    said = f" (status {status}){': ' if text else ''}{text}"
+    retry_after = _retry_after(response.header(b"retry-after"))
+    if status in (400, 422):
+        raise InvalidRequest(f"{where} refused the request{said}")
+    if status == 413:
+        raise TooLarge(f"{where} refused the request{said}")
+    if status == 429 or (status == 503 and retry_after is not None):
+        raise Busy(f"{where} is busy{said}", retry_after=retry_after)
+    raise ModelFailed(f"{where} failed{said}")
+
+
+def _retry_after(value: str) -> float | None:
+    """Seconds to wait as the header says; None for none, for a date (it needs clocks that agree), and for absurd ones."""
+    return float(value) if value.isascii() and value.isdigit() and float(value) <= _LONGEST_RETRY_S else None
+
+
+def _message(answer: dict[str, Any]) -> str:
+    """The words of an error body: OpenAI's `error.message`, spec 2's `message`, or FastAPI's `detail`; empty for none."""
+    error = answer.get("error")
+    texts = [error.get("message") if isinstance(error, dict) else error, answer.get("message"), answer.get("detail")]
+    return _line(next((text for text in texts if isinstance(text, str)), ""))
+
+
+def _line(value: object) -> str:
+    """Text of a stranger made fit for one line of a message: short, without control characters."""
+    text = "".join(char if char.isprintable() else " " for char in str(value)[: 2 * _ERROR_CHARS])
+    return " ".join(text.split())[:_ERROR_CHARS]
+
+
+def _parse_object(body: bytes | bytearray) -> dict[str, Any] | None:
+    """The JSON object that `body` is, to the letter (UTF-8, no NaN); None when it is none."""
+    try:
+        value = json.loads(body.decode(), parse_constant=_no_constant)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON")
