@@ -25,7 +25,6 @@ import click
 import httpx
 
 from aicn.cli.init import write_node
-from aicn.compose import new_identity
 from aicn.config.load import environment
 from aicn.config.presets import preset
 from aicn.config.save import render
@@ -120,6 +119,8 @@ def open_network(members: Sequence[Member], directory: Path) -> Iterator[list[Da
 
 def plan(members: Sequence[Member], directory: Path) -> list[Plan]:
     """Configurations and keys below `directory`: one private network; all but the first join through the first."""
+    from aicn.compose import new_identity
+
     psk = secrets.token_hex(32)
     plans: list[Plan] = []
     for member, (api_port, p2p_port) in zip(members, _free_ports([m.port for m in members]), strict=True):

@@ -1,0 +1,194 @@
+"""The commands that talk to a running node, against a stand-in for it."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Callable
+
+import pytest
+from click.testing import Result
+
+from tests.fakes.api import LOST, ME, OTHER, FakeApi
+
+Aicn = Callable[..., Result]
+SERVED = [{"project": "P", "models": ["m1", "m2"]}]
+
+
+def delta(text: str) -> bytes:
+    return b"data: " + json.dumps({"choices": [{"delta": {"content": text}}]}).encode() + b"\n\n"
+
+
+def test_no_node_is_said_with_what_to_do(aicn: Aicn) -> None:
+    with socket.socket() as taken:  # bound and not listening: nobody else can answer there
+        taken.bind(("127.0.0.1", 0))
+        place = f"127.0.0.1:{taken.getsockname()[1]}"
+        for command in (["id"], ["status"], ["peers"], ["models"], ["chat", "hi"], ["unregister", "P"]):
+            result = aicn(*command, "--api", place)
+            assert result.exit_code == 1
+            assert result.stderr == f"Error: no node answers at {place}; start one with: aicn daemon\n"
+
+
+@pytest.mark.parametrize("value", ["ftp://x", "http://", "http://x:99999", "::::"])
+def test_an_api_that_is_no_url(aicn: Aicn, value: str) -> None:
+    result = aicn("id", "--api", value)
+    assert result.exit_code == 2
+    assert "is no URL" in result.stderr
+
+
+def test_the_api_can_come_from_the_environment(aicn: Aicn, api: FakeApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    from click.testing import CliRunner
+
+    from aicn.cli.main import cli
+
+    monkeypatch.setenv("AICN_API", api.url)
+    assert ME in CliRunner().invoke(cli, ["id"]).stdout
+
+
+def test_id(aicn: Aicn, api: FakeApi) -> None:
+    shown = aicn("id", "--api", api.url).stdout
+    assert f"/ip4/127.0.0.1/tcp/6001/p2p/{ME}" in shown
+    assert json.loads(aicn("id", "--json", "--api", api.url).stdout)["peer_id"] == ME
+
+
+def test_status_of_a_ready_node(aicn: Aicn, api: FakeApi) -> None:
+    api.projects[ME] = SERVED
+    result = aicn("status", "--api", api.url)
+    assert result.exit_code == 0
+    for words in ("yes", ME, "aicn/9", "1 connected", "P / m1", "P / m2", "1 d 2 h"):
+        assert words in result.stdout
+    status = json.loads(aicn("status", "--json", "--api", api.url).stdout)
+    assert status["ready"] is True
+    assert status["peers"] == [OTHER]
+    assert status["models"] == [{"project": "P", "model": "m1"}, {"project": "P", "model": "m2"}]
+
+
+def test_status_of_a_node_that_is_not_ready_is_exit_code_1(aicn: Aicn, api: FakeApi) -> None:
+    api.ready = False
+    result = aicn("status", "--api", api.url)
+    assert result.exit_code == 1
+    assert "no: " in result.stdout
+
+
+def test_peers(aicn: Aicn, api: FakeApi) -> None:
+    assert aicn("peers", "--api", api.url).stdout == f"{OTHER}\t/ip4/10.0.0.1/tcp/1\t1.5ms\tOutbound\n"
+    assert json.loads(aicn("peers", "--json", "--api", api.url).stdout)[0]["peer"] == OTHER
+    api.peers = []
+    assert aicn("peers", "--api", api.url).stdout == ""
+
+
+def test_models_of_the_node_and_its_peers_with_errors_per_node(aicn: Aicn, api: FakeApi) -> None:
+    api.peers = [OTHER, OTHER, LOST]
+    api.projects = {ME: SERVED, OTHER: [{"project": "Q\tx", "models": ["\x1b[31mred"]}]}
+    result = aicn("models", "--api", api.url)
+    assert result.exit_code == 0
+    assert result.stdout == f"{ME}\tP\tm1\n{ME}\tP\tm2\n{OTHER}\tQ x\t\ufffd[31mred\n"
+    assert f"{LOST}: it does not answer (code 1004)" in result.stderr
+    listed = json.loads(aicn("models", "--json", "--api", api.url).stdout)
+    assert [one["node"] for one in listed] == [ME, OTHER, LOST]
+    assert listed[0]["self"] is True
+    assert listed[2]["error"] == "it does not answer (code 1004)"
+
+
+def test_models_of_named_nodes(aicn: Aicn, api: FakeApi) -> None:
+    api.projects = {OTHER: SERVED}
+    assert aicn("models", "--node", OTHER, "--api", api.url).stdout.count(OTHER) == 2
+    assert aicn("models", "--node", OTHER, "--node", LOST, "--api", api.url).exit_code == 1
+
+
+def test_connect(aicn: Aicn, api: FakeApi) -> None:
+    address = f"/ip4/10.0.0.1/tcp/1/p2p/{OTHER}"
+    assert aicn("connect", address, "--api", api.url).exit_code == 0
+    assert api.requests == [("/api/v0/swarm/connect", {"node_addr": address})]
+    api.refuse["/api/v0/swarm/connect"] = (400, {"code": 1001, "message": "node_addr: not a multiaddr"})
+    result = aicn("connect", "x", "--api", api.url)
+    assert (result.exit_code, result.stderr) == (1, "Error: node_addr: not a multiaddr (code 1001)\n")
+
+
+def test_register_says_what_it_replaced(aicn: Aicn, api: FakeApi) -> None:
+    api.projects[ME] = SERVED
+    args = ("register", "P", "--model", "m2", "http://127.0.0.1:1/v1?a=b", "--type", "text-to-image", "--api", api.url)
+    result = aicn(*args)
+    assert result.exit_code == 0
+    models = [{"model": "m2", "api": "http://127.0.0.1:1/v1?a=b", "type": 1}]
+    assert api.requests[-1] == ("/api/v0/ai/project/register", {"project": "P", "models": models})
+    assert "m1" in result.stderr
+    assert json.loads(aicn(*args, "--json").stdout) == {"project": "P", "models": ["m2"], "replaced": ["m1"]}
+
+
+def test_unregister_a_project_or_one_model(aicn: Aicn, api: FakeApi) -> None:
+    assert aicn("unregister", "P", "--api", api.url).exit_code == 0
+    assert aicn("unregister", "P", "--model", "m", "--api", api.url).exit_code == 0
+    assert [body for _, body in api.requests] == [{"project": "P"}, {"project": "P", "model": "m"}]
+
+
+def test_something_that_is_no_node(aicn: Aicn, api: FakeApi) -> None:
+    api.refuse["/api/v0/id"] = (404, ["nothing"])
+    assert "is no aicn node (HTTP 404)" in aicn("id", "--api", api.url).stderr
+
+
+# ---------------------------------------------------------------------------------------------------------------- chat
+
+
+def test_chat_streams_and_says_who_answered(aicn: Aicn, api: FakeApi) -> None:
+    api.projects[ME] = SERVED
+    api.script = [delta("Hello"), delta(" \x1b]0;you\x07"), b"data: [DONE]\n\n"]
+    result = aicn("chat", "--system", "Be kind.", "--max-tokens", "5", "--temperature", "0", "Hi", "--api", api.url)
+    assert (result.exit_code, result.stdout) == (0, "Hello \ufffd]0;you\ufffd\n")
+    assert f"P / m1 on {ME}: 2 tokens" in result.stderr
+    assert api.requests[-1][1] == {
+        "node_id": ME,
+        "project": "P",
+        "model": "m1",
+        "messages": [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hi"}],
+        "stream": True,
+        "max_tokens": 5,
+        "temperature": 0.0,
+    }
+
+
+def test_chat_finds_the_connected_peer_that_has_the_model(aicn: Aicn, api: FakeApi) -> None:
+    api.peers = [LOST, OTHER]
+    api.projects = {ME: SERVED, OTHER: [{"project": "P", "models": ["big"]}]}
+    api.script = [delta("x"), b"data: [DONE]\n\n"]
+    result = aicn("chat", "--model", "big", "--json", "Hi", "--api", api.url)
+    answer = json.loads(result.stdout)
+    assert (answer["node"], answer["model"], answer["content"]) == (OTHER, "big", "x")
+
+
+def test_chat_with_a_named_node(aicn: Aicn, api: FakeApi) -> None:
+    api.projects = {ME: SERVED}
+    result = aicn("chat", "--node", OTHER, "Hi", "--api", api.url)
+    assert result.exit_code == 1
+    assert f"node {OTHER} does not offer a model" in result.stderr
+    result = aicn("chat", "--node", LOST, "Hi", "--api", api.url)
+    assert f"{LOST}: it does not answer (code 1004)" in result.stderr
+
+
+def test_chat_without_any_model(aicn: Aicn, api: FakeApi) -> None:
+    result = aicn("chat", "--project", "P", "Hi", "--api", api.url)
+    assert result.exit_code == 1
+    assert "neither this node nor a connected peer offers a model of project P" in result.stderr
+
+
+def test_chat_reads_a_piped_question(aicn: Aicn, api: FakeApi) -> None:
+    api.projects[ME] = SERVED
+    api.script = [delta("x"), b"data: [DONE]\n\n"]
+    assert aicn("chat", "--api", api.url, stdin="line 1\nline 2\n").exit_code == 0
+    assert api.requests[-1][1]["messages"] == [{"role": "user", "content": "line 1\nline 2\n"}]
+    assert aicn("chat", "--api", api.url, stdin=" \n").exit_code == 2
+
+
+def test_chat_that_breaks_off_shows_what_came_and_fails(aicn: Aicn, api: FakeApi) -> None:
+    api.projects[ME] = SERVED
+    api.script = [delta("so far"), b'event: error\ndata: {"code": 1017, "message": "died"}\n\n']
+    result = aicn("chat", "Hi", "--api", api.url)
+    assert (result.exit_code, result.stdout) == (1, "so far\n")
+    assert result.stderr == "Error: the answer broke off: died (code 1017)\n"
+
+
+def test_chat_that_is_refused(aicn: Aicn, api: FakeApi) -> None:
+    api.projects[ME] = SERVED
+    api.refuse["/api/v0/chat/completion"] = (503, {"code": 1016, "message": "busy"})
+    result = aicn("chat", "Hi", "--api", api.url)
+    assert (result.exit_code, result.stderr) == (1, "Error: busy (code 1016)\n")
