@@ -201,7 +201,7 @@ trio.run(main)
 
 async def until(condition: Callable[[], object]) -> None:
     """What another process does has no event to wait for."""
-    while not condition():  # noqa: ASYNC110
+    while not condition():
         await trio.sleep(0.001)
 
 

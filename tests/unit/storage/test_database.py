@@ -169,6 +169,19 @@ async def test_text_that_is_not_unicode_is_the_callers_fault(tmp_path: Path) -> 
         assert list(await store.load()) == [Endpoint("p", "m", "http://a")]
 
 
+async def test_work_that_fails_leaves_nothing_and_holds_nothing_up(tmp_path: Path) -> None:
+    def fail(connection: sqlite3.Connection) -> None:
+        connection.execute("insert into endpoint values ('p', 0, 'half', 'u', 0)")
+        raise KeyError
+
+    async with open_database(tmp_path) as database:
+        store = Registrations(database)
+        with pytest.raises(KeyError):
+            await database.write(fail)
+        await store.replace_project("q", [Endpoint("q", "m", "u")])
+        assert list(await store.load()) == [Endpoint("q", "m", "u")]
+
+
 async def insert_held(database: Database, started: threading.Event, go: threading.Event) -> None:
     def work(connection: sqlite3.Connection) -> None:
         connection.execute("insert into endpoint values ('p', 0, 'first', 'u', 0)")
