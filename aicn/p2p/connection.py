@@ -1,0 +1,107 @@
+"""One connection to a peer, as upstream's services see it (INetConn), and the task that it lives in."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import trio
+from libp2p.abc import INetConn
+from libp2p.connection_types import ConnectionType
+from libp2p.network.connection.swarm_connection import SwarmConn
+from libp2p.network.stream.net_stream import NetStream, StreamState
+from libp2p.rcmgr import Direction as UpstreamDirection
+from libp2p.stream_muxer.exceptions import MuxedConnError
+from multiaddr import Multiaddr
+
+from aicn.p2p.addresses import from_socket
+from aicn.p2p.muxed_stream import YamuxStream
+from aicn.p2p.muxer import Yamux
+
+if TYPE_CHECKING:
+    from aicn.p2p.swarm import Swarm
+
+Direction = Literal["Inbound", "Outbound"]
+StreamServer = Callable[["Connection", YamuxStream], Awaitable[None]]
+
+
+class Connection(INetConn):
+    """In place of upstream's SwarmConn (network/connection/swarm_connection.py).
+
+    That one ends when a handler lets an exception out (:309), sleeps 0.1 s in every close (:227), logs through the root logger, and
+    takes two locks, two notifications and a semaphore per stream.
+    """
+
+    def __init__(self, muxer: Yamux, swarm: Swarm, *, number: int, direction: Direction) -> None:
+        self.muxed_conn = muxer
+        self.muxer = muxer
+        self.swarm = swarm
+        self.peer = muxer.peer_id
+        self.number = number
+        self.direction = UpstreamDirection.INBOUND if direction == "Inbound" else UpstreamDirection.OUTBOUND
+        self.direction_name: Direction = direction
+        self.event_started = trio.Event()
+        self.event_closed = trio.Event()
+        self.streams: set[NetStream] = set()
+        self.negotiating = 0  # inbound streams that have not named a protocol yet
+        self._created_at = time.time()  # read by upstream's services
+        remote = muxer.get_remote_address()
+        self.remote: Multiaddr | None = None if remote is None else from_socket(remote)
+
+    async def run(self, serve: StreamServer, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
+        """Serve the peer's streams, each in a task of its own, until the connection ends; then until they ended."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._run_muxer)
+            await self.muxer.event_started.wait()
+            self.event_started.set()
+            nursery.start_soon(self.swarm.notify_connected, self)
+            task_status.started(self)
+            while (stream := await self._accept()) is not None:
+                nursery.start_soon(serve, self, stream)
+
+    async def _run_muxer(self) -> None:
+        try:
+            await self.muxer.start()
+        finally:
+            self.event_closed.set()
+            self.swarm.forget(self)
+
+    async def _accept(self) -> YamuxStream | None:
+        try:
+            return await self.muxer.accept_stream()
+        except MuxedConnError:
+            return None
+
+    @property
+    def is_closed(self) -> bool:
+        return self.event_closed.is_set()
+
+    async def close(self) -> None:
+        """Close it at once; streams on it break."""
+        self.event_closed.set()
+        await self.muxer.close()
+
+    # What upstream's own protocols need: streams of the library's kind.
+
+    async def new_stream(self) -> NetStream:
+        return await self.net_stream(await self.muxer.open_stream())
+
+    async def net_stream(self, stream: YamuxStream) -> NetStream:
+        """The library's wrapper around a stream, counted until it ends."""
+        wrapped = NetStream(stream, cast(SwarmConn, self), None)
+        await wrapped.set_state(StreamState.OPEN)
+        self.streams.add(wrapped)
+        return wrapped
+
+    def remove_stream(self, stream: NetStream) -> None:
+        self.streams.discard(stream)
+
+    def get_streams(self) -> tuple[NetStream, ...]:
+        return tuple(self.streams)
+
+    def get_transport_addresses(self) -> list[Multiaddr]:
+        return [] if self.remote is None else [self.remote]
+
+    def get_connection_type(self) -> ConnectionType:
+        return ConnectionType.DIRECT

@@ -1,0 +1,193 @@
+"""The p2p host: what services see of the network (services/ports.Peers).
+
+open_host
+ └─ nursery
+     ├─ swarm.run            listeners, connections and their streams, dials, identify
+     ├─ dht                  unless dht_mode is none
+     ├─ topic.run            pubsub
+     └─ keep_connected       bootstrap peers
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import trio
+from libp2p.crypto.keys import KeyPair
+from libp2p.crypto.secp256k1 import Secp256k1PrivateKey
+from libp2p.peer.id import ID
+from libp2p.stream_muxer.exceptions import MuxedConnError
+
+from aicn.config.schema import P2P
+from aicn.domain import nodes
+from aicn.domain.ids import PeerId, parse_peer_id
+from aicn.domain.nodes import PROTOCOL_VERSION, NodeInfo
+from aicn.errors import DeadlineExceeded, InvalidRequest, Unreachable
+from aicn.p2p import addresses, fixes, multistream
+from aicn.p2p.bootstrap import keep_connected
+from aicn.p2p.identity import Key, peer_id_of
+from aicn.p2p.kademlia import Dht
+from aicn.p2p.library import LibraryHost, run_service
+from aicn.p2p.listener import Listener, bind
+from aicn.p2p.peerbook import PeerBook
+from aicn.p2p.protocols import Handler, Protocols
+from aicn.p2p.stream import Stream
+from aicn.p2p.swarm import Swarm
+from aicn.p2p.topic import Topic
+from aicn.p2p.upgrade import Upgrader
+
+log = logging.getLogger(__name__)
+
+_KNOWN_S = 7200  # how long an address that a user named is remembered without a connection
+
+
+class Host:
+    """This node among its peers."""
+
+    def __init__(self, config: P2P, key: Key, listeners: Sequence[Listener], *, agent_version: str) -> None:
+        self._config = config
+        self._id = peer_id_of(key)
+        self._agent_version = agent_version
+        self._protocols = Protocols()
+        self._book = PeerBook()
+        private = Secp256k1PrivateKey.new(key.secret)
+        keys = KeyPair(private, private.get_public_key())
+        self._book.add_key_pair(ID.from_base58(self._id), keys)
+        self._swarm = Swarm(
+            ID.from_base58(self._id),
+            self._book,
+            Upgrader(
+                keys,
+                psk=bytes.fromhex(config.psk) or None,
+                streams_per_connection=config.streams_per_connection,
+            ),
+            self._protocols,
+            listeners=listeners,
+            most_connections=config.connections,
+            dial_s=config.dial_s,
+        )
+        announce = [addresses.parse(text, field="p2p.announce") for text in config.announce]
+        self._library = LibraryHost(self._swarm, announce=announce, agent_version=agent_version)
+        self._protocols.attach(self._library.multiselect)
+        self._dht = self._make_dht()
+        self._topic = Topic(self._library, config.topic, router=config.pubsub_router)
+
+    def _make_dht(self) -> Dht | None:
+        mode = self._config.dht_mode
+        if mode == "none":
+            return None
+        public = any(addresses.is_public(one) for one in self._library.advertised())
+        dht = Dht(self._library, self._book, server=mode == "server" or (mode == "auto" and public))
+        self._swarm.find = dht.find
+        self._library.identified = dht.identified
+        return dht
+
+    async def run(self, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
+        """Be on the network until cancelled; then every connection and port is closed at once."""
+        async with trio.open_nursery() as nursery:
+            await nursery.start(self._swarm.run)
+            if self._dht is not None:
+                await nursery.start(run_service, self._dht)
+            await nursery.start(self._topic.run)
+            peers = [addresses.split_peer(text, field="p2p.bootstrap") for text in self._config.bootstrap]
+            nursery.start_soon(keep_connected, self._swarm, peers)
+            task_status.started()
+
+    # ---- who we are ----
+
+    @property
+    def id(self) -> PeerId:
+        return self._id
+
+    @property
+    def protocols(self) -> tuple[str, ...]:
+        """All protocols that this node serves, sorted."""
+        return self._protocols.names
+
+    def addresses(self) -> tuple[str, ...]:
+        """Multiaddrs, without /p2p/<id>, under which others may reach this node."""
+        return tuple(str(addresses.without_peer(one)) for one in self._library.advertised())
+
+    def info(self) -> NodeInfo:
+        return NodeInfo(
+            peer_id=self._id,
+            protocol_version=PROTOCOL_VERSION,
+            agent_version=self._agent_version,
+            addresses=self.addresses(),
+            protocols=self.protocols,
+        )
+
+    # ---- others ----
+
+    def connections(self) -> Sequence[nodes.Connection]:
+        """The open connections, the oldest first."""
+        return sorted(
+            (
+                nodes.Connection(
+                    number=one.number,
+                    peer=PeerId(str(one.peer)),
+                    address=str(one.remote or ""),
+                    rtt=one.muxer.rtt or 0.0,
+                    direction=one.direction_name,
+                )
+                for one in self._swarm.open_connections()
+            ),
+            key=lambda one: one.number,
+        )
+
+    async def connect(self, address: str) -> PeerId:
+        peer, transport = addresses.split_peer(address)
+        if str(peer) == self._id:
+            raise InvalidRequest("address: that is this node itself")
+        self._book.add_addrs(peer, [transport], _KNOWN_S)
+        await self._swarm.connect(peer)
+        return PeerId(str(peer))
+
+    async def open_stream(self, peer: PeerId, protocol: str) -> Stream:
+        peer_id = ID.from_base58(parse_peer_id(peer))
+        if peer == self._id:
+            raise InvalidRequest("node_id: that is this node itself")
+        with trio.move_on_after(self._config.dial_s):
+            while True:
+                connection = self._swarm.live(peer_id) or await self._swarm.connect(peer_id, lookup=True)
+                try:
+                    stream = await connection.muxer.open_stream()
+                except MuxedConnError as error:
+                    if not connection.is_closed:  # the peer takes no new streams on it
+                        raise Unreachable(f"{peer}: {error}") from None
+                    continue  # it ended just now; dial again
+                return Stream(stream, peer, prefix=multistream.proposal(protocol), awaiting=protocol)
+        raise DeadlineExceeded(f"{peer} was not reached within {self._config.dial_s:g} s")
+
+    def serve(self, protocol: str, handler: Handler) -> None:
+        self._protocols.serve(protocol, handler)
+
+
+@asynccontextmanager
+async def open_host(config: P2P, key: Key, *, agent_version: str) -> AsyncIterator[Host]:
+    """Join the network as `key` while the block runs. `agent_version` is what identify tells others, such as aicn/0.1.0.
+
+    StartupError when an address cannot be listened on (nothing was started then) or libp2p is not the version we correct.
+    """
+    fixes.apply(dht_prefix=config.dht_prefix)
+    listeners: list[Listener] = []
+    failure: Exception | None = None
+    try:
+        for text in config.listen:
+            listeners.append(bind(addresses.parse(text, field="p2p.listen")))  # noqa: PERF401 - those bound are closed below
+        host = Host(config, key, listeners, agent_version=agent_version)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(host.run)
+            try:
+                yield host
+            except Exception as error:  # noqa: BLE001 - raised again below: the nursery would wrap it in a group
+                failure = error
+            nursery.cancel_scope.cancel()
+    finally:
+        for listener in listeners:
+            listener.stop()
+    if failure is not None:
+        raise failure

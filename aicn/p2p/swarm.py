@@ -1,0 +1,239 @@
+"""The connections of a node: listening, accepting, dialling, and who is told of them.
+
+A subclass because upstream's services (identify, DHT, pubsub) want its interface. What it replaces of network/swarm.py, and why:
+accepting (:2060 never gives an accepted connection's place back, so that after 250 nobody can connect),
+`dial_peer` (see dialing.py), `listen` (see listener.py), `add_conn` and `new_stream` (limits and bookkeeping that we do not
+use, per stream), `_notify` (a nursery and a task per listener and stream), `run` (closes connections one by one).
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, cast
+
+import trio
+from libp2p.abc import INetConn, IRawConnection
+from libp2p.io.trio import TrioTCPStream
+from libp2p.network import swarm as upstream
+from libp2p.network.config import ConnectionConfig
+from libp2p.network.connection.raw_connection import RawConnection
+from libp2p.network.exceptions import SwarmException
+from libp2p.network.stream.net_stream import NetStream
+from libp2p.peer.id import ID
+from libp2p.stream_muxer.exceptions import MuxedConnError
+from libp2p.transport.exceptions import OpenConnectionError
+from libp2p.transport.tcp.tcp import TCP
+from libp2p.transport.upgrader import TransportUpgrader
+from multiaddr import Multiaddr
+
+from aicn.errors import AicnError, Unreachable
+from aicn.p2p import addresses
+from aicn.p2p.connection import Connection, Direction
+from aicn.p2p.dialing import Dialer
+from aicn.p2p.listener import Listener
+from aicn.p2p.muxer import Yamux
+from aicn.p2p.peerbook import PeerBook
+from aicn.p2p.protocols import Protocols
+from aicn.p2p.upgrade import Upgrader
+
+log = logging.getLogger(__name__)
+
+HANDSHAKE_S = 10.0  # for an inbound connection to become a secured, multiplexed one
+_MOST_HANDSHAKES = (
+    256  # inbound connections at that stage at once; more are closed: half a handshake costs a stranger nothing
+)
+_INTERFACES_S = 10.0  # how long our own addresses stay determined; interfaces come and go
+
+
+class Swarm(upstream.Swarm):
+    """All connections of one node."""
+
+    def __init__(
+        self,
+        peer_id: ID,
+        book: PeerBook,
+        upgrader: Upgrader,
+        protocols: Protocols,
+        *,
+        listeners: Sequence[Listener],
+        most_connections: int,
+        dial_s: float,
+    ) -> None:
+        limits = ConnectionConfig(max_connections=most_connections, min_connections=0, low_watermark=0)
+        super().__init__(peer_id, book, cast(TransportUpgrader, upgrader), [TCP()], connection_config=limits)
+        self.book = book
+        book.is_connected = self.is_connected
+        self._upgrader = upgrader
+        self._protocols = protocols
+        self._most_connections = most_connections
+        self.listeners = {str(listener.get_addrs()[0]): listener for listener in listeners}
+        self.find: Callable[[ID], Awaitable[None]] | None = None  # looks for addresses of a peer in the DHT
+        self._dialer = Dialer(self._attempt, self.candidates, self._find, deadline_s=dial_s)
+        self._tcp = TCP()
+        self._handshakes = 0
+        self._count = 0
+        self._own: tuple[float, list[Multiaddr]] = (-math.inf, [])  # when they were determined, and our addresses
+
+    # ---- life ----
+
+    async def run(self, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
+        """Accept and hold connections until cancelled; then all of them, and the listeners, close at once."""
+        listeners = [cast(Listener, listener) for listener in self.listeners.values()]
+        async with trio.open_nursery() as nursery:
+            self.background_nursery = nursery
+            self.event_background_nursery_created.set()
+            try:
+                for listener in listeners:
+                    nursery.start_soon(listener.serve, self._accept)
+                task_status.started()
+                await trio.sleep_forever()
+            finally:
+                for listener in listeners:
+                    listener.stop()
+
+    @property
+    def nursery(self) -> trio.Nursery:
+        """Where connections and dials live."""
+        assert self.background_nursery is not None, "the swarm runs"
+        return self.background_nursery
+
+    async def _accept(self, stream: TrioTCPStream) -> None:
+        """One inbound connection, from its handshake to its end. An exception of it ends nothing else."""
+        raw = RawConnection(stream, False)
+        try:
+            if self._handshakes < _MOST_HANDSHAKES and len(self.connections) < self._most_connections:
+                self._handshakes += 1
+                try:
+                    with trio.fail_after(HANDSHAKE_S):
+                        muxer = await self._upgrader.inbound(raw)
+                finally:
+                    self._handshakes -= 1
+                await self._run_connection(muxer, "Inbound")
+        except Exception as error:  # noqa: BLE001 - the boundary of one inbound connection
+            log.debug("inbound connection from %s failed: %r", stream.get_remote_address(), error)
+        finally:
+            await _close(raw)
+
+    async def _attempt(self, peer: ID, address: Multiaddr) -> Connection:
+        """Connect to one address. Unreachable."""
+        if len(self.connections) >= self._most_connections:
+            raise Unreachable("too many connections are open")
+        try:
+            raw = await self._tcp.dial(address)
+        except OpenConnectionError as error:
+            raise Unreachable(str(error.__cause__ or error)) from None
+        try:
+            muxer = await self._upgrader.outbound(raw, peer)
+            return cast(Connection, await self.nursery.start(self._run_outbound, muxer, raw))
+        except AicnError:
+            await _close(raw)
+            raise
+        except Exception as error:  # noqa: BLE001 - each security transport has its own
+            await _close(raw)
+            raise Unreachable(f"handshake failed: {type(error).__name__} {error}".rstrip()) from None
+        except BaseException:
+            await _close(raw)
+            raise
+
+    async def _run_outbound(self, muxer: Yamux, raw: IRawConnection, task_status: Any) -> None:
+        try:
+            await self._run_connection(muxer, "Outbound", task_status)
+        finally:
+            await _close(raw)
+
+    async def _run_connection(
+        self, muxer: Yamux, direction: Direction, task_status: Any = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        self._count += 1
+        connection = Connection(muxer, self, number=self._count, direction=direction)
+        self.connections.setdefault(connection.peer, []).append(connection)
+        try:
+            await connection.run(self._protocols.handle, task_status)
+        finally:
+            self.forget(connection)
+
+    def forget(self, connection: Connection) -> None:
+        """The connection has ended: it is no longer listed, and those who want to know are told."""
+        listed = self.connections.get(connection.peer, [])
+        if connection in listed:
+            listed.remove(connection)
+            if not listed:
+                del self.connections[connection.peer]
+            self.nursery.start_soon(self._notify, "disconnected", connection)
+
+    # ---- use ----
+
+    def is_connected(self, peer: ID) -> bool:
+        return peer in self.connections
+
+    def open_connections(self) -> list[Connection]:
+        """All of them."""
+        return [cast(Connection, one) for listed in self.connections.values() for one in listed if not one.is_closed]
+
+    def live(self, peer: ID) -> Connection | None:
+        """The newest open connection to `peer`."""
+        for connection in reversed(self.connections.get(peer, ())):
+            if not connection.is_closed:
+                return cast(Connection, connection)
+        return None
+
+    def candidates(self, peer: ID) -> list[Multiaddr]:
+        """The known addresses of `peer` that can be dialled and are not our own, the best first."""
+        own = set(self.own_addresses())
+        known = (addresses.without_peer(one) for one in self.book.known(peer) if addresses.diallable(one))
+        return sorted((one for one in dict.fromkeys(known) if one not in own), key=addresses.rank)
+
+    def own_addresses(self) -> list[Multiaddr]:
+        """Where we listen, with the interfaces' addresses in place of 0.0.0.0 and ::."""
+        determined, own = self._own
+        if trio.current_time() - determined > _INTERFACES_S:
+            own = addresses.expand([one for listener in self.listeners.values() for one in listener.get_addrs()])
+            self._own = trio.current_time(), own
+        return own
+
+    async def connect(self, peer: ID, *, lookup: bool = False) -> Connection:
+        """A connection to `peer`, a live one or a new one; `lookup`: the DHT may be asked where it is.
+
+        UnknownNode: no address is known; Unreachable; DeadlineExceeded.
+        """
+        return self.live(peer) or await self._dialer.dial(peer, self.nursery, lookup=lookup)
+
+    async def _find(self, peer: ID) -> None:
+        if self.find is not None:
+            await self.find(peer)
+
+    # ---- upstream's interface, for its services ----
+
+    async def dial_peer(self, peer_id: ID) -> list[INetConn]:
+        try:
+            return [await self.connect(peer_id)]
+        except AicnError as error:
+            raise SwarmException(error.message) from None
+
+    async def new_stream(self, peer_id: ID) -> NetStream:
+        await self.dial_peer(peer_id)
+        connection = self.live(peer_id)
+        try:
+            if connection is not None:
+                return await connection.new_stream()
+        except MuxedConnError as error:
+            raise SwarmException(str(error)) from None
+        raise SwarmException(f"{peer_id}: the connection has just ended")
+
+    async def _notify(self, method: str, *args: Any) -> None:
+        for notifee in tuple(self.notifees):
+            try:
+                await getattr(notifee, method)(self, *args)
+            except Exception:
+                log.exception("%s of %s", method, type(notifee).__name__)
+
+    async def notify_closed_stream(self, stream: object) -> None:
+        """Nobody wants to know."""
+
+
+async def _close(raw: IRawConnection) -> None:
+    """Close a connection's socket, also when we are being cancelled: closing a socket does not wait for the peer."""
+    with trio.CancelScope(shield=True):
+        await raw.close()

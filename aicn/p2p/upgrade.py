@@ -1,0 +1,118 @@
+"""From a TCP connection to a multiplexed one: private network, security, muxer, each agreed on with multistream-select.
+
+Upstream's upgrader (transport/upgrader.py) takes whatever muxer class it likes (stream_muxer/muxer_multistream.py:143), asks twice
+where once is enough, and waits for more of what is plainly junk, such as the bytes of another private network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Sequence
+from typing import Protocol
+
+from libp2p.abc import IRawConnection, ISecureConn, ISecureTransport
+from libp2p.crypto.keys import KeyPair
+from libp2p.crypto.x25519 import create_new_key_pair as new_noise_key
+from libp2p.peer.id import ID
+from libp2p.security.noise.transport import PROTOCOL_ID as NOISE
+from libp2p.security.noise.transport import Transport as Noise
+from libp2p.security.tls.transport import PROTOCOL_ID as TLS
+from libp2p.security.tls.transport import TLSTransport as Tls
+
+from aicn.errors import ProtocolViolation, Unsupported
+from aicn.p2p import multistream
+from aicn.p2p.muxer import Yamux
+from aicn.p2p.psk import PrivateConnection
+from aicn.p2p.yamux import Limits
+
+YAMUX = "/yamux/1.0.0"
+
+
+class Duplex(Protocol):
+    """What multistream-select needs of a connection."""
+
+    async def read(self, n: int | None = None) -> bytes: ...
+
+    async def write(self, data: bytes) -> None: ...
+
+
+class Upgrader:
+    """Upgrades connections in the name of one node."""
+
+    def __init__(self, key: KeyPair, *, psk: bytes | None, streams_per_connection: int) -> None:
+        self._psk = psk
+        self._limits = Limits(inbound_streams=streams_per_connection)
+        # In the order in which we propose them. Never plaintext, never secio: upstream's default accepts both
+        # (libp2p/__init__.py:661).
+        self._security: dict[str, ISecureTransport] = {
+            str(NOISE): Noise(key, noise_privkey=new_noise_key().private_key),
+            str(TLS): Tls(key),
+        }
+
+    async def outbound(self, raw: IRawConnection, peer: ID) -> Yamux:
+        """Upgrade a connection that we dialled. An exception when it fails or `peer` is not who answers."""
+        raw = self._protect(raw)
+        security = await propose(raw, tuple(self._security))
+        secured = await self._security[security].secure_outbound(raw, peer)
+        if secured.get_remote_peer() != peer:
+            raise ProtocolViolation(f"{secured.get_remote_peer()} answers there")
+        await propose(secured, (YAMUX,))
+        return self._muxer(secured, peer)
+
+    async def inbound(self, raw: IRawConnection) -> Yamux:
+        """Upgrade a connection that we accepted. An exception when it fails."""
+        raw = self._protect(raw)
+        security = await respond(raw, self._security)
+        secured = await self._security[security].secure_inbound(raw)
+        await respond(secured, (YAMUX,))
+        return self._muxer(secured, secured.get_remote_peer())
+
+    def _protect(self, raw: IRawConnection) -> IRawConnection:
+        return raw if self._psk is None else PrivateConnection(raw, self._psk)
+
+    def _muxer(self, secured: ISecureConn, peer: ID) -> Yamux:
+        return Yamux(secured, peer, limits=self._limits)
+
+
+async def propose(connection: Duplex, protocols: Sequence[str]) -> str:
+    """Agree on one of `protocols`, the first one preferred, as initiator. Unsupported when the peer speaks none."""
+    await connection.write(multistream.proposal(protocols[0]))
+    await _expect_greeting(connection)
+    for protocol in protocols:
+        if protocol is not protocols[0]:
+            await connection.write(multistream.encode(protocol))
+        answer = await _read_message(connection)
+        if answer == protocol.encode():
+            return protocol
+        if answer != b"na":
+            raise ProtocolViolation("multistream-select: an answer to something else")
+    raise Unsupported(f"the peer speaks none of {', '.join(protocols)}")
+
+
+async def respond(connection: Duplex, protocols: Container[str]) -> str:
+    """Agree on one of `protocols` as responder. Nothing behind the agreement is read."""
+    responder = multistream.Responder(protocols)
+    while responder.protocol is None:
+        if answer := responder.receive(await _read_byte(connection)):
+            await connection.write(answer)
+    return responder.protocol
+
+
+async def _expect_greeting(connection: Duplex) -> None:
+    for expected in multistream.HEADER:
+        if (await _read_byte(connection))[0] != expected:
+            raise ProtocolViolation("no multistream-select there; perhaps another private network")
+
+
+async def _read_message(connection: Duplex) -> bytes:
+    buffer = b""
+    while (taken := multistream.take_message(buffer)) is None:
+        buffer += await _read_byte(connection)
+    return taken[0]
+
+
+async def _read_byte(connection: Duplex) -> bytes:
+    """One byte: what follows the negotiation belongs to the next layer. The TCP connection is buffered, see fixes/tcp.py."""
+    byte = await connection.read(1)
+    if not byte:
+        raise ProtocolViolation("closed during the negotiation")
+    return byte
