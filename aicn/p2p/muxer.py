@@ -23,11 +23,11 @@ from multiaddr import Multiaddr
 
 from aicn.errors import ProtocolViolation
 from aicn.p2p.muxed_stream import YamuxStream
-from aicn.p2p.yamux import DEFAULT_LIMITS, MAX_PAYLOAD, NORMAL, PROTOCOL_ERROR, Limits, Session, Stream
+from aicn.p2p.yamux import DEFAULT_LIMITS, MAX_PAYLOAD, NORMAL, PROTOCOL_ERROR, RECORD, Limits, Session, Stream
 
 logger = logging.getLogger(__name__)
 
-OUTPUT_BYTES = 128 << 10  # queued per connection before writers wait: two records, one under way and one ready
+OUTPUT_BYTES = 2 * RECORD  # queued per connection before writers wait for their turn; a third record is under way
 UNACKNOWLEDGED = 256  # own streams that the peer has not answered yet; a go peer resets what is beyond this
 FLUSH_S = 1.0  # how long the frames queued at the end may take, GO_AWAY among them
 LINGER_S = 60.0  # how long the peer may take to finish a stream that we have left; stock py-libp2p sweeps after as long
@@ -206,6 +206,7 @@ class Yamux(IMuxedConn):
         if stream.state.ended:
             self._streams.pop(stream.state, None)
             self._lingering.pop(stream, None)
+            self._admit_openers()
         self.flush()
 
     def linger(self, stream: YamuxStream) -> None:
@@ -244,8 +245,7 @@ class Yamux(IMuxedConn):
         if self._acceptable is not None and session.has_backlog:
             self._acceptable.set()
             self._acceptable = None
-        if self._openers:
-            self._openers.unpark(count=max(0, UNACKNOWLEDGED - session.unacknowledged))
+        self._admit_openers()
         if session.answered is not None:
             self._on_pong(session.answered)
             session.answered = None
@@ -299,6 +299,10 @@ class Yamux(IMuxedConn):
         if not state.ended:
             self._streams[state] = stream
         return stream
+
+    def _admit_openers(self) -> None:
+        if self._openers:
+            self._openers.unpark(count=max(0, UNACKNOWLEDGED - self.session.unacknowledged))
 
     def _on_pong(self, number: int) -> None:
         pinged, at = self._pinged
