@@ -5,10 +5,12 @@ What breaks here raises `Broken`, whose text says what happened and never where:
 
 from __future__ import annotations
 
+import os
 import ssl
 from base64 import b64encode
 from dataclasses import dataclass
 from functools import lru_cache
+from socket import gaierror
 from urllib.parse import unquote, urlsplit
 
 import h11
@@ -156,7 +158,7 @@ class Connection:
             raise Broken("closed the connection without an answer")
         else:
             self._ended = True
-        self._http.receive_data(data)
+        self._http.receive_data(bytes(data))
 
     def _next_event(self) -> object:
         """h11's next event. Broken, without h11's words: they quote what the server sent."""
@@ -192,13 +194,16 @@ async def dial(origin: Origin, tls: ssl.SSLContext | None) -> Connection:
 
 
 def describe(error: BaseException) -> str:
-    """The first operating system or TLS error behind an exception, in words: `connection refused`."""
-    if isinstance(error, BaseExceptionGroup):
-        return describe(error.exceptions[0])
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"certificate not accepted: {error.verify_message}"
-    if error.__cause__ is not None and not (isinstance(error, OSError) and error.strerror):
-        return describe(error.__cause__)
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror[0].lower() + error.strerror[1:]
-    return str(error) or "connection lost"
+    """The operating system's or TLS error at the bottom of an exception, in words: `connection refused`."""
+    while (cause := error.exceptions[0] if isinstance(error, BaseExceptionGroup) else error.__cause__) is not None:
+        error = cause
+    match error:
+        case ssl.SSLCertVerificationError():
+            return f"certificate not accepted: {error.verify_message}"
+        case ssl.SSLError() | gaierror():
+            text = error.strerror or ""
+        case OSError(errno=int(number)):  # its own text may be trio's, with the address in it
+            text = os.strerror(number)
+        case _:
+            text = str(error)
+    return text[:1].lower() + text[1:] or "connection lost"

@@ -108,8 +108,7 @@ class Pool:
             if response.status not in (301, 302, 303, 307, 308):
                 return response
             response.close()
-            url = urljoin(url, response.header(b"location"))
-            target = _redirected(target, url, response.status)
+            target = _redirected(target, response)
         raise ModelFailed(f"the model endpoint {target.origin} redirects again and again")
 
     async def _exchange(
@@ -195,12 +194,12 @@ class Pool:
         self._idle.clear()
 
 
-def _redirected(target: Target, url: str, status: int) -> Target:
+def _redirected(target: Target, response: Response) -> Target:
     """Where a redirect leads; ModelFailed unless the request may be repeated there."""
-    here = target.origin
+    here, status = target.origin, response.status
     try:
-        there = parse_target(url)
-    except InvalidRequest:
+        there = parse_target(urljoin(f"{here}{target.path.decode()}", response.header(b"location")))
+    except (ValueError, InvalidRequest):  # ValueError: brackets that do not match
         raise ModelFailed(f"the model endpoint {here} redirects (status {status}) to what is no http URL") from None
     place = there.path.partition(b"?")[0].decode()
     if status not in (307, 308):  # 301 to 303 make a GET of a POST: the body would be lost

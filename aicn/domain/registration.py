@@ -49,12 +49,15 @@ def check_url(url: object) -> None:
         raise InvalidRequest("url: only printable ASCII is allowed; percent-encode the rest")
     try:
         parts = urlsplit(url)
-        host, port = parts.hostname, parts.port
-    except ValueError:  # unbalanced brackets, a port that is no number or over 65535; its text may hold a password
+        host, port = parts.hostname or "", parts.port
+        host.encode("idna")
+    except (
+        ValueError
+    ):  # brackets that do not match, a label over 63 characters, no such port; its text may hold a password
         raise InvalidRequest("url: its host or port does not parse") from None
     if parts.scheme not in ("http", "https"):
         raise InvalidRequest("url: only http:// and https:// are allowed")
-    if not host or not _HOST.fullmatch(host):
+    if not _HOST.fullmatch(host):
         raise InvalidRequest("url: names no host")
     if port == 0:
         raise InvalidRequest("url: port 0 cannot be connected to")

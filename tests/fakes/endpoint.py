@@ -148,7 +148,7 @@ def answers(*pieces: bytes, then_wait: bool = False) -> Script:
 async def open_scripted(
     *scripts: Script, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1"
 ) -> AsyncIterator[Scripted]:
-    """A raw server on a free port of `host`, gone with the block; its scripts may raise trio.BrokenResourceError."""
+    """A raw server on a free port of `host`, gone with the block; a script ends its connection by returning, or by trio.BrokenResourceError."""
     listeners = await trio.open_tcp_listeners(0, host=host)
     server = Scripted(listeners[0].socket.getsockname()[1], host, "https" if tls else "http")
 
@@ -158,7 +158,7 @@ async def open_scripted(
         stream = trio.SSLStream(raw, tls, server_side=True, https_compatible=True) if tls else raw
         try:
             await script(Connection(stream, server))
-        except trio.BrokenResourceError:
+        except (trio.BrokenResourceError, h11.RemoteProtocolError):
             pass
         finally:
             await trio.aclose_forcefully(raw)
