@@ -31,7 +31,7 @@ def command(ctx: click.Context, *, nodes: tuple[str, ...], api: str, as_json: bo
         )
         for one in asked:
             if one.error:
-                note(f"{one.node}: {one.error}")
+                note(one.complaint)
     ctx.exit(1 if nodes and any(one.error for one in asked) else 0)
 
 

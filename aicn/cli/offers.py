@@ -31,6 +31,11 @@ class Asked:
     offers: tuple[Offer, ...] = ()
     error: str = ""
 
+    @property
+    def complaint(self) -> str:
+        """`error` with the node's name, unless it begins with it already."""
+        return self.error if self.error.startswith(self.node) else f"{self.node}: {self.error}"
+
 
 def own_id(api: Api) -> str:
     """The peer id of the running node."""
@@ -57,7 +62,7 @@ def find(api: Api, *, node: str | None, project: str | None, model: str | None) 
     me = own_id(api)
     asked = ask(api, [node or me])
     if node and asked[0].error:
-        raise ApiError(f"{node}: {asked[0].error}")
+        raise ApiError(asked[0].complaint)
     offer = _first(asked, project=project, model=model)
     if offer is None and not node:
         offer = _first(ask(api, connected(api)), project=project, model=model)

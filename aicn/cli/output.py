@@ -11,6 +11,8 @@ from collections.abc import Iterable, Sequence
 
 import click
 
+_WIDEST = 1000  # columns: a narrow terminal wraps the line itself, which leaves a peer id in one piece to copy
+
 json_option = click.option("--json", "as_json", is_flag=True, help="JSON on standard output, for scripts.")
 
 
@@ -49,12 +51,12 @@ def show_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, empt
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
-        table.add_column(column, overflow="fold")
+        table.add_column(column, no_wrap=True)
     for row in rows:
         table.add_row(*(Text(harmless(cell)) for cell in row))  # Text: brackets in names are no markup
-    Console().print(table)
+    Console(width=_WIDEST).print(table)
 
 
 def note(text: str) -> None:

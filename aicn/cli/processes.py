@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -106,9 +106,10 @@ def open_network(members: Sequence[Member], directory: Path) -> Iterator[list[Da
     with ExitStack() as stack:
         stack.callback(_end, daemons)
         for batch in (plans[:1], plans[1:]):
-            begun = [_start(one) for one in batch]
-            daemons += begun
-            for daemon in begun:
+            for one in batch:
+                with _uninterrupted():  # a process that is not noted down yet could not be ended
+                    daemons.append(_start(one))
+            for daemon in daemons[len(daemons) - len(batch) :]:
                 seconds = daemon.wait_ready()
                 click.echo(
                     f"  {daemon.plan.name:<9} ready in {seconds:.1f} s   {daemon.plan.url}   {daemon.plan.peer_id}"
@@ -138,17 +139,37 @@ def plan(members: Sequence[Member], directory: Path) -> list[Plan]:
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """SIGTERM and SIGHUP end the block as Ctrl-C does, so that it can clean up."""
+    """SIGTERM and SIGHUP end the block as Ctrl-C does, so that it can clean up.
+
+    SIGINT is set, too: a shell script starts its background jobs with it ignored, and Python leaves that as it is.
+    """
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    with _handling(interrupt):
+        yield
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """What would interrupt the block does so at its end."""
+    caught: list[int] = []
+    with _handling(lambda number, _frame: caught.append(number)):
+        yield
+    if caught:
+        raise KeyboardInterrupt
+
+
+@contextmanager
+def _handling(handler: Callable[[int, FrameType | None], object]) -> Iterator[None]:
+    """`handler` for all signals that ask us to end, until the block is left."""
+    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
 
 
 def _free_ports(preferred: Sequence[int]) -> list[tuple[int, int]]:

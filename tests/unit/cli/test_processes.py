@@ -28,7 +28,7 @@ def _stand_ins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         sys.modules, "aicn.compose", SimpleNamespace(new_identity=lambda: (f"key {next(numbers)}", peer))
     )
     program = tmp_path / "program"
-    program.write_text(f'#!/bin/sh\nexec {sys.executable} {fake_daemon.__file__} "$@"\n')
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -P {fake_daemon.__file__} "$@"\n')
     program.chmod(0o700)
     monkeypatch.setattr(processes.sys, "executable", str(program))
     monkeypatch.setattr(processes, "_STOP_S", 1.0)
