@@ -81,6 +81,7 @@ class Responder:
         self._buffer = b""
         self._greeted = False
         self._proposals = 0
+        self.refused = False  # the peer named a protocol that is not served
         self.protocol: str | None = None  # agreed on; what is left then is in `rest`
 
     @property
@@ -92,6 +93,14 @@ class Responder:
         """Take `data`; what to send back (may be nothing). ProtocolViolation: give the stream up."""
         self._buffer += data
         answer = b""
+        if not self._greeted:
+            if not self._buffer.startswith(HEADER):
+                if HEADER.startswith(self._buffer):
+                    return b""
+                raise ProtocolViolation("multistream-select: no greeting")  # at the first wrong byte: no waiting for more junk
+            self._greeted = True
+            self._buffer = self._buffer[len(HEADER) :]
+            answer = HEADER
         while self.protocol is None and (taken := take_message(self._buffer)) is not None:
             message, size = taken
             self._buffer = self._buffer[size:]
@@ -99,11 +108,6 @@ class Responder:
         return answer
 
     def _answer(self, message: bytes) -> bytes:
-        if not self._greeted:
-            if message != b"/multistream/1.0.0":
-                raise ProtocolViolation("multistream-select: no greeting")
-            self._greeted = True
-            return HEADER
         self._proposals += 1
         if self._proposals > _MOST_PROPOSALS:
             raise ProtocolViolation("multistream-select: too many proposals")
@@ -112,6 +116,7 @@ class Responder:
         except UnicodeDecodeError:
             raise ProtocolViolation("multistream-select: a proposal that is no text") from None
         if name not in self._protocols:
+            self.refused = True
             return _NA
         self.protocol = name
         return encode(name)

@@ -31,6 +31,10 @@ NEGOTIATION_S = 10.0  # for a peer to name a protocol after it opened a stream
 _MOST_NEGOTIATING = 256  # streams of one connection that have not said what they want
 
 
+class Refused(ProtocolViolation):
+    """The peer wants a protocol that is not served, and did not go on to another; it was told so."""
+
+
 class Protocols:
     """The protocols that this node serves: ours, and those of the library's own services."""
 
@@ -64,6 +68,8 @@ class Protocols:
             else:
                 await stream.send_all(agreement)
                 await self._handle_in_library(connection, stream, protocol)
+        except Refused:
+            stream.finish()  # a reset could overtake our "na", and the peer that guessed would not learn why
         except (AicnError, MuxedStreamError) as error:
             log.debug("stream of %s: %s", connection.peer, error)
             stream.abort()
@@ -83,21 +89,27 @@ class Protocols:
         try:
             with trio.fail_after(NEGOTIATION_S):
                 while True:
-                    data = await stream.receive_some()
-                    if not data:
-                        raise ProtocolViolation("the stream ended before a protocol was named")
-                    answer = responder.receive(data)
+                    answer = responder.receive(await self._more(stream))
                     if responder.protocol is not None:
                         break
                     if answer:
                         await stream.send_all(answer)
         except trio.TooSlowError:
             raise DeadlineExceeded("no protocol was named") from None
+        except ProtocolViolation as error:
+            raise Refused(error.message) if responder.refused else error from None
         finally:
             connection.negotiating -= 1
         if responder.rest:
             stream.unreceive(responder.rest)
         return responder.protocol, answer
+
+    @staticmethod
+    async def _more(stream: YamuxStream) -> bytes:
+        data = await stream.receive_some()
+        if not data:
+            raise ProtocolViolation("the stream ended before a protocol was named")
+        return data
 
     async def _handle_in_library(self, connection: Connection, stream: YamuxStream, protocol: str) -> None:
         """Run one of the library's handlers. They end their streams themselves, and let out any exception on junk."""

@@ -17,7 +17,6 @@ import trio
 from libp2p.abc import INetConn, IRawConnection
 from libp2p.io.trio import TrioTCPStream
 from libp2p.network import swarm as upstream
-from libp2p.network.config import ConnectionConfig
 from libp2p.network.connection.raw_connection import RawConnection
 from libp2p.network.exceptions import SwarmException
 from libp2p.network.stream.net_stream import NetStream
@@ -61,8 +60,7 @@ class Swarm(upstream.Swarm):
         most_connections: int,
         dial_s: float,
     ) -> None:
-        limits = ConnectionConfig(max_connections=most_connections, min_connections=0, low_watermark=0)
-        super().__init__(peer_id, book, cast(TransportUpgrader, upgrader), [TCP()], connection_config=limits)
+        super().__init__(peer_id, book, cast(TransportUpgrader, upgrader), [TCP()])
         self.book = book
         book.is_connected = self.is_connected
         self._upgrader = upgrader
@@ -73,7 +71,8 @@ class Swarm(upstream.Swarm):
         self._dialer = Dialer(self._attempt, self.candidates, self._find, deadline_s=dial_s)
         self._tcp = TCP()
         self._handshakes = 0
-        self._count = 0
+        self._open = 0
+        self._count = 0  # connections so far
         self._own: tuple[float, list[Multiaddr]] = (-math.inf, [])  # when they were determined, and our addresses
 
     # ---- life ----
@@ -103,7 +102,7 @@ class Swarm(upstream.Swarm):
         """One inbound connection, from its handshake to its end. An exception of it ends nothing else."""
         raw = RawConnection(stream, False)
         try:
-            if self._handshakes < _MOST_HANDSHAKES and len(self.connections) < self._most_connections:
+            if self._handshakes < _MOST_HANDSHAKES and self._open < self._most_connections:
                 self._handshakes += 1
                 try:
                     with trio.fail_after(HANDSHAKE_S):
@@ -118,12 +117,12 @@ class Swarm(upstream.Swarm):
 
     async def _attempt(self, peer: ID, address: Multiaddr) -> Connection:
         """Connect to one address. Unreachable."""
-        if len(self.connections) >= self._most_connections:
+        if self._open >= self._most_connections:
             raise Unreachable("too many connections are open")
         try:
             raw = await self._tcp.dial(address)
         except OpenConnectionError as error:
-            raise Unreachable(str(error.__cause__ or error)) from None
+            raise Unreachable(_root_cause(error)) from None
         try:
             muxer = await self._upgrader.outbound(raw, peer)
             return cast(Connection, await self.nursery.start(self._run_outbound, muxer, raw))
@@ -149,6 +148,7 @@ class Swarm(upstream.Swarm):
         self._count += 1
         connection = Connection(muxer, self, number=self._count, direction=direction)
         self.connections.setdefault(connection.peer, []).append(connection)
+        self._open += 1
         try:
             await connection.run(self._protocols.handle, task_status)
         finally:
@@ -159,6 +159,7 @@ class Swarm(upstream.Swarm):
         listed = self.connections.get(connection.peer, [])
         if connection in listed:
             listed.remove(connection)
+            self._open -= 1
             if not listed:
                 del self.connections[connection.peer]
             self.nursery.start_soon(self._notify, "disconnected", connection)
@@ -231,6 +232,12 @@ class Swarm(upstream.Swarm):
 
     async def notify_closed_stream(self, stream: object) -> None:
         """Nobody wants to know."""
+
+
+def _root_cause(error: BaseException) -> str:
+    while cause := error.__cause__:
+        error = cause.exceptions[0] if isinstance(cause, BaseExceptionGroup) else cause  # trio has one per address of a name
+    return getattr(error, "strerror", None) or str(error)
 
 
 async def _close(raw: IRawConnection) -> None:
