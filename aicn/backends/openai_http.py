@@ -242,7 +242,7 @@ def _message(answer: dict[str, Any]) -> str:
 def _line(value: object) -> str:
     """Text of a stranger made fit for one line of a message: short, without control characters."""
     text = "".join(char if char.isprintable() else " " for char in str(value)[: 2 * _ERROR_CHARS])
-    return " ".join(text.split())[:_ERROR_CHARS]
+    return " ".join(text.split())[:_ERROR_CHARS].rstrip()
 
 
 def _parse_object(body: bytes | bytearray) -> dict[str, Any] | None:

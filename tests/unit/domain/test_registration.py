@@ -52,7 +52,7 @@ def test_good_urls(url: str) -> None:
     ],
 )
 def test_urls_that_are_refused(url: object) -> None:
-    with pytest.raises(InvalidRequest, match="^url: ") as caught:
+    with pytest.raises(InvalidRequest, match=r"^url: ") as caught:
         check_url(url)
     assert "secret" not in caught.value.message
     assert "\n" not in caught.value.message
