@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import re
 import secrets
+import shlex
 from pathlib import Path
 
 import click
@@ -11,6 +11,7 @@ import click
 from aicn.config.keys import keys
 from aicn.config.presets import ROLES, preset
 from aicn.config.save import render, write_new
+from aicn.config.schema import Config
 from aicn.config.values import check
 from aicn.errors import StartupError
 
@@ -57,7 +58,7 @@ def command(
 
     key_text, peer_id = new_identity()
     write_node(directory, config_text=render(config), key_text=key_text, secret=bool(network_key))
-    _say(directory, peer_id, new_psk=network_key if new_psk else "", alone=not bootstrap)
+    _say(directory, peer_id, config, new_psk=new_psk)
 
 
 def write_node(directory: Path, *, config_text: str, key_text: str, secret: bool) -> Path:
@@ -82,13 +83,14 @@ def write_node(directory: Path, *, config_text: str, key_text: str, secret: bool
     return config_file
 
 
-def _say(directory: Path, peer_id: str, *, new_psk: str, alone: bool) -> None:
+def _say(directory: Path, peer_id: str, config: Config, *, new_psk: bool) -> None:
     config_file = directory / "config.toml"
     click.echo(f"Wrote {config_file} and {directory / 'peer.key'} (keep the key: it is who the node is).")
     click.echo(f"Peer id: {peer_id}")
     if new_psk:
-        click.echo(f"Private network key, for the other nodes' aicn init --psk: {new_psk}")
-    if alone:
-        click.echo("It has no peers to join through yet: p2p.bootstrap in the file, or aicn connect.")
-    plain = re.fullmatch(r"[\w./~+-]+", str(config_file))
-    click.echo(f"Next: aicn daemon --config {config_file if plain else repr(str(config_file))}")
+        click.echo(f"Private network key, for the other nodes' aicn init --psk: {config.p2p.psk}")
+    if config.p2p.dht_mode == "server":
+        click.echo(f"Others join through it: aicn init --bootstrap /ip4/ITS-ADDRESS/tcp/6001/p2p/{peer_id}")
+    elif not config.p2p.bootstrap:
+        click.echo("It has no peers to join through yet: set p2p.bootstrap in the file, or use aicn connect.")
+    click.echo(f"Next: aicn daemon --config {shlex.quote(str(config_file))}")

@@ -10,7 +10,7 @@ from aicn.cli.client import Api, api_option, open_api
 from aicn.cli.offers import ask, connected
 from aicn.cli.output import json_option, show_facts, show_json
 
-_NOT_READY = 503  # GET /readyz of a node that starts or stops; its body says so, too
+_NOT_READY = 503  # GET /readyz of a node that is stopping; its body says so, too
 
 
 @click.command(short_help="Show how the running node is doing.")
@@ -45,7 +45,7 @@ def _status(node: Api) -> dict[str, Any]:
 
 def _show(status: dict[str, Any], api: str) -> None:
     facts: list[tuple[str, object]] = [
-        ("ready", "yes" if status["ready"] else f"no: {status.get('reason', 'starting or stopping')}"),
+        ("ready", "yes" if status["ready"] else "no: it is stopping"),
         ("peer id", status["peer_id"]),
         ("version", status["version"]),
         ("api", api),
