@@ -211,4 +211,4 @@ def test_no_text_gives_anything_but_a_config_or_a_config_error(
         try:
             assert isinstance(load(path, {key.variable: text}), Config)
         except ConfigError as error:
-            assert key.path in str(error)  # noqa: PT017 - either outcome is right
+            assert key.path in str(error)
