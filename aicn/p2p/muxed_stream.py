@@ -9,7 +9,7 @@ import trio
 from libp2p.abc import IMuxedStream
 from libp2p.stream_muxer.exceptions import MuxedStreamClosed, MuxedStreamEOF, MuxedStreamReset
 
-from aicn.p2p.yamux import Broken, Stream
+from aicn.p2p.yamux_stream import Broken, Stream
 
 if TYPE_CHECKING:
     from aicn.p2p.muxer import Yamux
@@ -105,7 +105,8 @@ class YamuxStream(IMuxedStream):
         conn.settle(self)
 
     def finish(self) -> None:
-        """Send FIN and leave the stream to the connection, which resets it if the peer does not finish it in LINGER_S."""
+        """Send FIN and leave the stream: what the peer still sends is thrown away, and if it has not finished in LINGER_S, reset."""
+        self.muxed_conn.session.discard(self.state)
         self.send_eof()
         self.muxed_conn.linger(self)
 
@@ -139,8 +140,9 @@ class YamuxStream(IMuxedStream):
         self.send_eof()
 
     async def close(self) -> None:
-        """As `finish`. Reading goes on working, as with the stock muxer, until the peer has finished or LINGER_S are over."""
-        self.finish()
+        """As `finish`, but what comes can still be read, as with the stock muxer."""
+        self.send_eof()
+        self.muxed_conn.linger(self)
 
     async def reset(self) -> None:
         self.abort()

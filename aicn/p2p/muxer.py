@@ -1,10 +1,11 @@
 """The muxer of our libp2p connections: `aicn.p2p.yamux` on trio, in the place of py-libp2p's own Yamux.
 
-Plug: `libp2p.stream_muxer.muxer_multistream.Yamux = Yamux` (muxer_multistream.py:143 takes that name whatever muxer_opt says).
+What upstream's (stream_muxer/yamux/yamux.py) does wrong: a cancelled write corrupts the connection (:875), a reset or a lost
+connection reads as a clean end (:1060), a writer gives up after 5 s of closed window (:280), and a frozen peer is never noticed (:719).
 
 Three tasks per connection, none per stream or message. Tasks that use streams only queue frames; one writer sends all that is
 queued as one noise record, so that a cancelled request never leaves half a record behind. The reader applies all frames of one
-read without a pause. Both are children of `start`, which py-libp2p runs in the swarm's nursery.
+read without a pause. Both are children of `start`, which runs in the nursery of whoever made the connection.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from multiaddr import Multiaddr
 
 from aicn.errors import ProtocolViolation
 from aicn.p2p.muxed_stream import YamuxStream
-from aicn.p2p.yamux import DEFAULT_LIMITS, MAX_PAYLOAD, NORMAL, PROTOCOL_ERROR, RECORD, Limits, Session, Stream
+from aicn.p2p.yamux import DEFAULT_LIMITS, MAX_PAYLOAD, NORMAL, PROTOCOL_ERROR, RECORD, Limits, Session
+from aicn.p2p.yamux_stream import Stream
 
 logger = logging.getLogger(__name__)
 
@@ -242,7 +244,7 @@ class Yamux(IMuxedConn):
             stream = self._streams.get(state)
             if stream is not None:
                 self.settle(stream)
-        if self._acceptable is not None and session.has_backlog:
+        if self._acceptable is not None and session.backlog:
             self._acceptable.set()
             self._acceptable = None
         self._admit_openers()
@@ -282,7 +284,8 @@ class Yamux(IMuxedConn):
             self._pinged = (self.session.ping(), trio.current_time())
             self.session.acknowledge()
             self.flush()
-            await trio.sleep(self._keep_alive.answer_s)
+            for _ in range(2):  # in two steps, so that a stall of our own process is not taken for the peer's silence
+                await trio.sleep(self._keep_alive.answer_s / 2)
             if self._reads == reads:
                 self._shut(f"no answer to a ping in {self._keep_alive.answer_s:g} s")
                 if self._scope is not None:

@@ -18,26 +18,30 @@ Rules kept here:
 
 from __future__ import annotations
 
-import struct
 from collections import deque
-from dataclasses import dataclass, field
-from enum import Enum
+from dataclasses import dataclass
 
 from aicn.errors import ProtocolViolation
-
-DATA, WINDOW_UPDATE, PING, GO_AWAY = range(4)
-SYN, ACK, FIN, RST = 1, 2, 4, 8
-NORMAL, PROTOCOL_ERROR, INTERNAL_ERROR = range(3)  # reasons of GO_AWAY
-
-HEADER = struct.Struct("!BBHII")
-INITIAL_WINDOW = 256 << 10  # bytes, fixed by the specification
-MAX_CREDIT = 0xFFFFFFFF  # a send window never exceeds what the length field can say
-MAX_STREAM_ID = 0xFFFFFFFF
-RECORD = 65_519  # plaintext of one full noise record: 65535 less the tag of 16
-MAX_PAYLOAD = RECORD - HEADER.size  # a full DATA frame fills one noise record
-REORDERING = (
-    1024  # ids; concurrent openers of a go peer may announce theirs out of order, at most its 256 unacknowledged ones
+from aicn.p2p.yamux_stream import (
+    ACK,
+    DATA,
+    FIN,
+    GO_AWAY,
+    HEADER,
+    INITIAL_WINDOW,
+    PING,
+    RST,
+    SYN,
+    WINDOW_UPDATE,
+    Broken,
+    Stream,
 )
+
+NORMAL, PROTOCOL_ERROR = range(2)  # reasons of GO_AWAY
+MAX_FIELD = 0xFFFFFFFF  # of stream ids, windows and ping numbers
+RECORD = 65_519  # plaintext of one full noise record: 65535 less the tag of 16
+MAX_PAYLOAD = RECORD - HEADER.size  # bytes; within the 64 KiB at which go-yamux cuts, and the turn of one writer
+REORDERING = 1024  # ids; peers with concurrent openers announce theirs out of order, go at most 256 of them
 ACK_BATCH = 64  # inbound streams; below the 256 unacknowledged ones at which rust and go peers stop opening
 
 
@@ -50,50 +54,6 @@ class Limits:
     unread_bytes: int = 32 << 20  # of all streams together; half of it may be lent to windows that grow
     window: int = 1 << 20  # bytes per stream
     unsent_replies: int = 256 << 10  # control frames that the peer made us queue and does not read
-
-
-class Broken(Enum):
-    """Why a stream has ended before both sides finished."""
-
-    ABORTED = "aborted"  # by us
-    RESET = "reset"  # by the peer, or on the peer's account: it overstepped a limit
-    LOST = "lost"  # the connection ended
-
-
-@dataclass(slots=True, eq=False)
-class Stream:
-    """State of one stream. Only `Session` changes it."""
-
-    inbound: bool
-    id: int = 0  # 0: ours, not announced yet
-    send_window: int = INITIAL_WINDOW  # bytes we may still send
-    recv_window: int = INITIAL_WINDOW  # bytes the peer may still send
-    window: int = INITIAL_WINDOW  # == recv_window + len(buffer) + consumed
-    consumed: int = 0  # bytes read since the last credit
-    buffer: bytearray = field(default_factory=bytearray)  # received, not read
-    eof_sent: bool = False
-    eof_received: bool = False
-    broken: Broken | None = None
-    first_flag: int = field(init=False)  # still to be sent with our first frame, then 0
-    unacknowledged: bool = field(init=False)  # the peer has not answered our SYN
-
-    def __post_init__(self) -> None:
-        self.first_flag = ACK if self.inbound else SYN
-        self.unacknowledged = not self.inbound
-
-    @property
-    def ended(self) -> bool:
-        """Nothing more will be sent or received."""
-        return self.broken is not None or (self.eof_sent and self.eof_received)
-
-    @property
-    def sendable(self) -> bool:
-        return self.broken is None and not self.eof_sent
-
-    @property
-    def at_eof(self) -> bool:
-        """The peer has finished cleanly and all of it was read."""
-        return self.eof_received and not self.buffer and self.broken is not Broken.ABORTED
 
 
 DEFAULT_LIMITS = Limits()
@@ -109,15 +69,14 @@ class Session:
         self.unacknowledged = 0  # streams of ours that the peer has not answered yet
         self.unread = 0  # bytes received and not read, of all live streams
         self.went_away: int | None = None  # reason of the peer's GO_AWAY
-        self.answered: int | None = (
-            None  # number of the last PING that was answered; the reader of it sets it back to None
-        )
+        self.answered: int | None = None  # number of the last PING that was answered; whoever sees it sets it back
         self._output: deque[bytes] = deque()  # whole frames
+        self._cut = b""  # the rest of a frame of which `data_to_send` has given the beginning
         self._unsent_replies = 0
         self._input = bytearray()  # an incomplete frame
         self._unannounced: dict[Stream, None] = {}
         self._to_acknowledge: dict[Stream, None] = {}
-        self._backlog: deque[Stream] = deque()
+        self.backlog: deque[Stream] = deque()  # opened by the peer, for `accept`
         self._inbound = 0
         self._lent = 0  # bytes of windows beyond their initial size
         self._next_id = 1 if initiator else 2
@@ -136,8 +95,8 @@ class Session:
 
     def accept(self) -> Stream | None:
         """The next stream that the peer has opened; one that broke meanwhile is left out."""
-        while self._backlog:
-            stream = self._backlog.popleft()
+        while self.backlog:
+            stream = self.backlog.popleft()
             if stream.broken is None or stream.eof_received:
                 return stream
         return None
@@ -145,11 +104,7 @@ class Session:
     @property
     def accepts_new(self) -> bool:
         """Streams may be opened: the peer has not gone away, and there are ids left."""
-        return self.went_away is None and self._next_id + 2 * len(self._unannounced) <= MAX_STREAM_ID
-
-    @property
-    def has_backlog(self) -> bool:
-        return bool(self._backlog)
+        return self.went_away is None and self._next_id + 2 * len(self._unannounced) <= MAX_FIELD
 
     def announce(self, stream: Stream) -> None:
         """Tell the peer of a new stream although there is nothing to send on it yet."""
@@ -169,7 +124,8 @@ class Session:
         if stream.sendable:
             stream.eof_sent = True
             self._frame(stream, WINDOW_UPDATE, FIN)
-            self._forget_if_ended(stream)
+            if stream.ended:
+                self._forget(stream)
 
     def take(self, stream: Stream, limit: int | None = None) -> bytes:
         """Received bytes, all or at most `limit`; b"" if there are none. Gives credit back to the peer when it is worth a frame."""
@@ -194,6 +150,13 @@ class Session:
             self.unread += len(data)
             stream.consumed -= len(data)  # below zero if the credit is out already: the next one is smaller by as much
 
+    def discard(self, stream: Stream) -> None:
+        """Nobody will read the stream again: throw away what it holds and what comes, and give no more credit."""
+        if not stream.ended:
+            self.unread -= len(stream.buffer)
+        stream.buffer.clear()
+        stream.discarding = True
+
     def abort(self, stream: Stream) -> None:
         """End both directions at once; what was not read is gone. Does nothing on a stream that has ended."""
         if not stream.ended:
@@ -203,7 +166,7 @@ class Session:
 
     def ping(self) -> int:
         """Queue a PING ahead of all data and return its number; `answered` shows the number when the answer has come."""
-        self._pings = self._pings % 0xFFFFFFFF + 1
+        self._pings = self._pings % MAX_FIELD + 1
         self._control(HEADER.pack(0, PING, SYN, 0, self._pings), urgent=True)
         return self._pings
 
@@ -220,24 +183,25 @@ class Session:
         for stream in [*self.streams.values(), *self._unannounced]:
             stream.broken = Broken.LOST
             self._forget(stream)
-        self._backlog.clear()
+        self.backlog.clear()
 
     def data_to_send(self, limit: int = RECORD) -> bytes:
-        """Take queued frames, whole ones, up to `limit` bytes together but at least one; b"" if there are none."""
-        if not self._output:
-            return b""
-        if self._to_acknowledge:
+        """Take up to `limit` queued bytes; b"" if there are none. A frame may be cut, so that bulk data makes full records."""
+        if self._to_acknowledge and self._output:
             self.acknowledge()  # costs no record of its own now
         taken: list[bytes] = []
         room = limit
-        while self._output and (not taken or len(self._output[0]) <= room):
-            frame = self._output.popleft()
-            room -= len(frame)
-            if frame[1] != DATA:
-                self._unsent_replies -= len(frame)
-            taken.append(frame)
+        while room > 0 and (self._cut or self._output):
+            piece, self._cut = self._cut, b""
+            if not piece:
+                piece = self._output.popleft()
+                if piece[1] != DATA:
+                    self._unsent_replies -= len(piece)
+            piece, self._cut = piece[:room], piece[room:]
+            room -= len(piece)
+            taken.append(piece)
         self.unsent -= limit - room
-        return taken[0] if len(taken) == 1 else b"".join(taken)
+        return b"".join(taken)
 
     def receive(self, data: bytes) -> list[Stream]:
         """Take bytes of the peer, however they are cut; returns the streams that changed, for whoever waits on them.
@@ -329,12 +293,12 @@ class Session:
         else:
             self._seen |= 1 << -ahead
         limits = self.limits
-        if self._inbound >= limits.inbound_streams or len(self._backlog) >= limits.accept_backlog:
+        if self._inbound >= limits.inbound_streams or len(self.backlog) >= limits.accept_backlog:
             self._control(HEADER.pack(0, WINDOW_UPDATE, RST, stream_id, 0))
             return None
         stream = self.streams[stream_id] = Stream(inbound=True, id=stream_id)
         self._inbound += 1
-        self._backlog.append(stream)
+        self.backlog.append(stream)
         self._to_acknowledge[stream] = None
         if len(self._to_acknowledge) >= ACK_BATCH:
             self.acknowledge()
@@ -345,6 +309,8 @@ class Session:
         if size > stream.recv_window:
             raise ProtocolViolation(f"yamux: stream {stream.id} sent {size - stream.recv_window} bytes over its window")
         stream.recv_window -= size
+        if stream.discarding:
+            return
         if size and (stream.eof_received or self.unread + size > self.limits.unread_bytes):
             self._reset(stream, Broken.RESET)
         elif size:
@@ -353,17 +319,18 @@ class Session:
 
     def _on_credit(self, stream: Stream, credit: int) -> None:
         stream.send_window += credit
-        if stream.send_window > MAX_CREDIT:
+        if stream.send_window > MAX_FIELD:
             raise ProtocolViolation(f"yamux: window of stream {stream.id} overflows")
 
     def _on_flags(self, stream: Stream, flags: int) -> None:
-        if stream.unacknowledged:
-            self._acknowledged(stream)
+        self.unacknowledged -= stream.unacknowledged
+        stream.unacknowledged = False
         if flags & RST and stream.broken is None:
             self._break(stream, Broken.RESET)
         elif flags & FIN:
             stream.eof_received = True
-            self._forget_if_ended(stream)
+            if stream.ended:
+                self._forget(stream)
 
     # ---- what both directions share ----
 
@@ -420,14 +387,6 @@ class Session:
         if reason is Broken.ABORTED or not stream.eof_received:
             stream.buffer.clear()
 
-    def _acknowledged(self, stream: Stream) -> None:
-        stream.unacknowledged = False
-        self.unacknowledged -= 1
-
-    def _forget_if_ended(self, stream: Stream) -> None:
-        if stream.ended:
-            self._forget(stream)
-
     def _forget(self, stream: Stream) -> None:
         """Drop an ended stream from all accounts; what it holds belongs to its reader alone from now on."""
         self.streams.pop(stream.id, None)
@@ -436,5 +395,5 @@ class Session:
         self.unread -= len(stream.buffer)
         self._lent -= stream.window - INITIAL_WINDOW
         self._inbound -= stream.inbound
-        if stream.unacknowledged:
-            self._acknowledged(stream)
+        self.unacknowledged -= stream.unacknowledged
+        stream.unacknowledged = False

@@ -24,20 +24,8 @@ from libp2p.stream_muxer.yamux.yamux import Yamux as StockYamux
 from aicn.p2p import muxer
 from aicn.p2p.muxed_stream import ConnectionLost, YamuxStream
 from aicn.p2p.muxer import Yamux
-from aicn.p2p.yamux import (
-    ACK,
-    DATA,
-    FIN,
-    GO_AWAY,
-    HEADER,
-    INITIAL_WINDOW,
-    MAX_PAYLOAD,
-    PING,
-    RST,
-    SYN,
-    WINDOW_UPDATE,
-    Limits,
-)
+from aicn.p2p.yamux import MAX_PAYLOAD, Limits
+from aicn.p2p.yamux_stream import ACK, DATA, FIN, GO_AWAY, HEADER, INITIAL_WINDOW, PING, RST, SYN, WINDOW_UPDATE
 
 PEER = ID(b"\x00\x01a")
 

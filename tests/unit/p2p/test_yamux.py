@@ -7,24 +7,19 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from aicn.errors import ProtocolViolation
-from aicn.p2p.yamux import (
+from aicn.p2p.yamux import ACK_BATCH, MAX_PAYLOAD, RECORD, REORDERING, Limits, Session
+from aicn.p2p.yamux_stream import (
     ACK,
-    ACK_BATCH,
     DATA,
     FIN,
     GO_AWAY,
     HEADER,
     INITIAL_WINDOW,
-    MAX_PAYLOAD,
     PING,
-    RECORD,
-    REORDERING,
     RST,
     SYN,
     WINDOW_UPDATE,
     Broken,
-    Limits,
-    Session,
     Stream,
 )
 
@@ -171,19 +166,29 @@ def test_acks_ride_along_or_go_in_batches():
     assert here.unacknowledged == 0
 
 
-def test_data_is_cut_to_records_and_whole_frames():
+def test_bulk_data_makes_full_records():
     here = client()
     stream = here.open()
     data = random.Random(1).randbytes(200_000)
-    taken = 0
-    while taken < len(data):
-        taken += here.send(stream, data, taken)
+    for start in range(0, len(data), 40_000):
+        here.send(stream, data[start : start + 40_000])
     records = []
     while record := here.data_to_send():
         records.append(record)
-    assert all(len(record) <= RECORD for record in records)
     assert [len(record) for record in records[:-1]] == [RECORD] * 3
+    assert here.unsent == 0
     assert b"".join(body for *_, body in frames_of(b"".join(records))) == data
+
+
+def test_a_ping_goes_ahead_but_never_into_a_frame():
+    here, there = client(), server()
+    here.send(here.open(), bytes(1000))
+    here.send(here.open(), bytes(1000))
+    there.receive(here.data_to_send(500))
+    here.ping()
+    there.receive(sent(here))
+    assert len(there.take(there.accept())) == len(there.take(there.accept())) == 1000
+    assert frames_of(there.data_to_send())[0][:2] == (PING, ACK)
 
 
 def test_small_frames_share_one_record():
@@ -327,6 +332,26 @@ def test_a_stream_reset_before_it_was_accepted_is_left_out():
     there.receive(data_frame(1, b"x", SYN) + frame(WINDOW_UPDATE, RST, 1, 0) + data_frame(3, b"y", SYN))
     assert there.accept().id == 3
     assert there.accept() is None
+
+
+def test_a_stream_that_nobody_reads_holds_nothing_and_gives_no_credit():
+    here, there, ours, theirs = connected()
+    here.send(ours, b"unread")
+    exchange(here, there)
+    there.discard(theirs)
+    while here.send(ours, bytes(MAX_PAYLOAD)):
+        pass
+    exchange(here, there)
+    assert there.unread == 0
+    assert not theirs.buffer
+    assert ours.send_window == 0
+    there.send(theirs, b"answer")
+    here.send_eof(ours)
+    there.send_eof(theirs)
+    exchange(here, there)
+    assert here.take(ours) == b"answer"
+    assert not here.streams
+    assert not there.streams
 
 
 # ---- limits ----
