@@ -32,6 +32,11 @@ FROM python:3.11-slim-bookworm
 LABEL org.opencontainers.image.title="aicn" \
       org.opencontainers.image.description="A peer-to-peer AI inference node" \
       org.opencontainers.image.licenses="MIT"
+# libgomp1: llama.cpp. Unpinned, as above.
+# hadolint ignore=DL3008
+RUN apt-get update -qq \
+ && apt-get install -y -qq --no-install-recommends libgomp1 \
+ && rm -rf /var/lib/apt/lists/*
 # A fixed number, so that volumes keep their owner from one image to the next.
 RUN groupadd --gid 10001 aicn \
  && useradd --uid 10001 --gid 10001 --home-dir /data --no-create-home --shell /usr/sbin/nologin aicn \

@@ -86,6 +86,15 @@ class Testnet:
         answer = json.loads(self.execute(service, "aicn", "id", "--json"))
         return str(answer["peer_id"])
 
+    def wait_offered(self, node_id: str) -> None:
+        """Until the input node sees a model on the node: the embedded one is ready a little after its node."""
+        deadline = time.monotonic() + READY_S
+        url = f"http://127.0.0.1:{self.port}/api/v0/ai/project/peer"
+        while not httpx.post(url, json={"node_id": node_id}, timeout=CHAT_S).raise_for_status().json()["data"]:
+            if time.monotonic() > deadline:
+                pytest.fail(f"{node_id} offers nothing")
+            time.sleep(0.5)
+
     def chat(self, node_id: str, project: str, model: str) -> list[str]:
         """The data of all events of a streamed answer, asked from outside the containers; httpx.HTTPStatusError."""
         question = {
@@ -156,6 +165,7 @@ def test_testnet_answers_and_survives_a_dead_worker(testnet: Testnet) -> None:
     model_worker, other_worker = testnet.peer_id("worker-1"), testnet.peer_id("worker-2")
     _serve_fake_model(testnet, "worker-2")
 
+    testnet.wait_offered(model_worker)
     real = _contents(testnet.chat(model_worker, "local", "SmolLM2-135M"))
     assert len(real) > 1, "the embedded model's answer came in one piece"
     assert "".join(real).strip()
