@@ -113,8 +113,8 @@ class YamuxStream(IMuxedStream):
     def on_reset(self, callback: Callable[[], object] | None) -> None:
         """Call `callback` once when the peer resets the stream or the connection ends; at once if that has happened.
 
-        There is one place: a later call replaces the callback, None removes it. It runs in the connection's reader, so it must
-        neither wait nor raise.
+        There is one place: a later call replaces the callback, None removes it. It runs in whichever task finds
+        out, mostly the connection's reader, so it must neither wait nor raise.
         """
         if callback is not None and self.state.broken in (Broken.RESET, Broken.LOST):
             callback()

@@ -218,7 +218,7 @@ class Yamux(IMuxedConn):
     # ---- the three tasks ----
 
     async def _read(self) -> None:
-        while not self.event_shutting_down.is_set():
+        while True:
             try:
                 data = await self.secured_conn.read()
             except Exception as error:  # every security transport has its own; all of them mean the same
@@ -227,6 +227,7 @@ class Yamux(IMuxedConn):
                 return
             if not data:
                 self._shut("closed by the peer")
+            if self.event_shutting_down.is_set():
                 return
             self._reads += 1
             try:
