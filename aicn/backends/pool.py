@@ -77,9 +77,10 @@ class Response:
         return data
 
     async def read(self, limit: int, *, within: float) -> bytes:
-        """The body to its end, or more than `limit` bytes of it. ModelFailed, also after `within` seconds of silence."""
+        """The body to its end, or more than `limit` bytes of it. ModelFailed, also when that takes over `within` seconds."""
         body = bytearray()
-        while len(body) <= limit and (data := await self.receive_some(within=within)):
+        deadline = trio.current_time() + within
+        while len(body) <= limit and (data := await self.receive_some(within=max(0.0, deadline - trio.current_time()))):
             body += data
         return bytes(body)
 

@@ -282,10 +282,16 @@ async def test_refusals(
 
 
 async def test_a_refusal_that_does_not_end_is_told_in_time(autojump_clock: trio.testing.MockClock) -> None:
-    async with asking(answers(b"HTTP/1.1 500 X\r\nTransfer-Encoding: chunked\r\n\r\n", then_wait=True)) as asked:
+    async def script(connection: Connection) -> None:
+        await connection.receive_request()
+        await connection.send(b"HTTP/1.1 500 X\r\nTransfer-Encoding: chunked\r\n\r\n")
+        while True:
+            await connection.send(http_chunk(b"."))
+            await trio.sleep(1)
+
+    async with asking(script) as asked:
         assert (await asked.fails(streamed=True)).message.endswith("failed (status 500)")
         assert trio.current_time() < 6
-        await asked.server.hung_up.wait()
 
 
 @pytest.mark.parametrize("streamed", [False, True])
