@@ -45,7 +45,7 @@ class Gateway(QuartTrio):
         if origin is None:
             return await super().handle_request(request)
         if request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
-            return Response(status=204, headers=preflight_headers(origin))
+            return Response(b"", 204, headers=preflight_headers(origin))
         response = await super().handle_request(request)
         response.headers.update(cors_headers(origin))
         return response

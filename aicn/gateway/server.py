@@ -32,10 +32,12 @@ _NO_DESCRIPTORS_S = 0.1  # until some connection may have ended
 def bind(listen: str) -> socket.socket:
     """A listening socket on `listen`, "host:port" or "[ipv6]:port"; StartupError that says what to do."""
     host, _, port = listen.rpartition(":")
+    if not port.isdecimal() or int(port) > 65535:  # getaddrinfo would take it modulo 65536
+        raise StartupError(f"{listen}: an address and a port are needed, such as 127.0.0.1:6000; change http.listen")
     try:
         family, _, _, _, address = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, socket.SOCK_STREAM)
-    except (OSError, ValueError) as error:
+    except (OSError, UnicodeError) as error:
         raise StartupError(f"{listen}: {error}; change http.listen") from None
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # not refused after a restart (TIME_WAIT)

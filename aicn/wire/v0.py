@@ -35,11 +35,14 @@ class Chat:
 
 
 def decode_chat(body: bytes) -> Chat:
-    """A chat request. What is not routing is the model's business and is not looked at, `messages` excepted."""
+    """A chat request. What is inside a message, and every parameter that does not route, is the model's business."""
     members, rest = take(body, "node_id", "project")
     messages = members.get("messages")
     if not isinstance(messages, list) or not messages:
         raise InvalidRequest("messages: a list of at least one message is needed")
+    for i, message in enumerate(messages):
+        if not isinstance(message, dict):
+            raise InvalidRequest(f"messages[{i}]: an object is needed")
     stream = members.get("stream")
     if not isinstance(stream, bool | None):
         raise InvalidRequest("stream: true or false is needed")

@@ -51,6 +51,7 @@ def test_stream(stream: object, streams: bool) -> None:
         ({"messages": []}, "messages"),
         ({"messages": "hi"}, "messages"),
         ({"messages": {}}, "messages"),
+        ({"messages": [{}, "hi"]}, r"messages\[1\]"),
         ({"stream": "true"}, "stream"),
         ({"stream": 1}, "stream"),
     ],
