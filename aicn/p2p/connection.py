@@ -15,6 +15,7 @@ from libp2p.rcmgr import Direction as UpstreamDirection
 from libp2p.stream_muxer.exceptions import MuxedConnError
 from multiaddr import Multiaddr
 
+from aicn.domain.ids import PeerId
 from aicn.p2p.addresses import from_socket
 from aicn.p2p.muxed_stream import YamuxStream
 from aicn.p2p.muxer import Yamux
@@ -38,6 +39,7 @@ class Connection(INetConn):
         self.muxer = muxer
         self.swarm = swarm
         self.peer = muxer.peer_id
+        self.peer_id = PeerId(str(muxer.peer_id))
         self.number = number
         self.direction = UpstreamDirection.INBOUND if direction == "Inbound" else UpstreamDirection.OUTBOUND
         self.direction_name: Direction = direction

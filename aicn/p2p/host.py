@@ -2,9 +2,9 @@
 
 open_host
  └─ nursery
-     ├─ swarm.run            listeners, connections and their streams, dials, identify
      ├─ dht                  unless dht_mode is none
      ├─ topic.run            pubsub
+     ├─ swarm.run            listeners, connections and their streams, dials, identify
      └─ keep_connected       bootstrap peers
 """
 
@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import lru_cache
 from typing import Any
 
 import trio
@@ -41,6 +42,7 @@ from aicn.p2p.upgrade import Upgrader
 
 log = logging.getLogger(__name__)
 
+_TRIES = 3  # to open a stream: a connection may end in the moment in which it is wanted
 _KNOWN_S = 7200  # how long an address that a user named is remembered without a connection
 
 
@@ -88,10 +90,10 @@ class Host:
     async def run(self, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
         """Be on the network until cancelled; then every connection and port is closed at once."""
         async with trio.open_nursery() as nursery:
-            await nursery.start(self._swarm.run)
             if self._dht is not None:
                 await nursery.start(run_service, self._dht)
             await nursery.start(self._topic.run)
+            await nursery.start(self._swarm.run)  # after those whom the first connection concerns
             peers = [addresses.split_peer(text, field="p2p.bootstrap") for text in self._config.bootstrap]
             nursery.start_soon(keep_connected, self._swarm, peers)
             task_status.started()
@@ -128,7 +130,7 @@ class Host:
             (
                 nodes.Connection(
                     number=one.number,
-                    peer=PeerId(str(one.peer)),
+                    peer=one.peer_id,
                     address=str(one.remote or ""),
                     rtt=one.muxer.rtt or 0.0,
                     direction=one.direction_name,
@@ -147,23 +149,28 @@ class Host:
         return PeerId(str(peer))
 
     async def open_stream(self, peer: PeerId, protocol: str) -> Stream:
-        peer_id = ID.from_base58(parse_peer_id(peer))
+        peer_id = _parse(peer)
         if peer == self._id:
             raise InvalidRequest("node_id: that is this node itself")
         with trio.move_on_after(self._config.dial_s):
-            while True:
+            for _ in range(_TRIES):
                 connection = self._swarm.live(peer_id) or await self._swarm.connect(peer_id, lookup=True)
                 try:
                     stream = await connection.muxer.open_stream()
-                except MuxedConnError as error:
-                    if not connection.is_closed:  # the peer takes no new streams on it
-                        raise Unreachable(f"{peer}: {error}") from None
-                    continue  # it ended just now; dial again
+                except MuxedConnError:
+                    continue
                 return Stream(stream, peer, prefix=multistream.proposal(protocol), awaiting=protocol)
+            raise Unreachable(f"{peer} closes every connection")
         raise DeadlineExceeded(f"{peer} was not reached within {self._config.dial_s:g} s")
 
     def serve(self, protocol: str, handler: Handler) -> None:
         self._protocols.serve(protocol, handler)
+
+
+@lru_cache(maxsize=4096)
+def _parse(peer: PeerId) -> ID:
+    """The library's form of a peer id; base58 costs more than opening a stream. InvalidRequest."""
+    return ID.from_base58(parse_peer_id(peer))
 
 
 @asynccontextmanager

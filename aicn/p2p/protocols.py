@@ -16,7 +16,6 @@ from libp2p.custom_types import StreamHandlerFn, TProtocol
 from libp2p.protocol_muxer.multiselect import Multiselect
 from libp2p.stream_muxer.exceptions import MuxedStreamError
 
-from aicn.domain.ids import PeerId
 from aicn.errors import AicnError, DeadlineExceeded, ProtocolViolation
 from aicn.p2p.connection import Connection
 from aicn.p2p.multistream import Responder
@@ -28,7 +27,7 @@ log = logging.getLogger(__name__)
 Handler = Callable[[Stream], Awaitable[None]]
 
 NEGOTIATION_S = 10.0  # for a peer to name a protocol after it opened a stream
-_MOST_NEGOTIATING = 256  # streams of one connection that have not said what they want
+_MOST_NEGOTIATING = 1024  # streams of one connection that have not said what they want; a go peer opens 256 ahead
 
 
 class Refused(ProtocolViolation):
@@ -62,7 +61,7 @@ class Protocols:
             protocol, agreement = await self._negotiate(connection, stream)
             ours = self._ours.get(protocol)
             if ours is not None:
-                served = Stream(stream, PeerId(str(connection.peer)), prefix=agreement)
+                served = Stream(stream, connection.peer_id, prefix=agreement)
                 await ours(served)
                 await served.finish()
             else:

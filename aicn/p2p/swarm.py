@@ -43,6 +43,7 @@ HANDSHAKE_S = 10.0  # for an inbound connection to become a secured, multiplexed
 _MOST_HANDSHAKES = (
     256  # inbound connections at that stage at once; more are closed: half a handshake costs a stranger nothing
 )
+_MOST_PER_PEER = 8  # inbound connections; two is what simultaneous dialling leaves, the rest is room for reconnecting
 _INTERFACES_S = 10.0  # how long our own addresses stay determined; interfaces come and go
 
 
@@ -102,22 +103,27 @@ class Swarm(upstream.Swarm):
         """One inbound connection, from its handshake to its end. An exception of it ends nothing else."""
         raw = RawConnection(stream, False)
         try:
-            if self._handshakes < _MOST_HANDSHAKES and self._open < self._most_connections:
-                self._handshakes += 1
-                try:
-                    with trio.fail_after(HANDSHAKE_S):
-                        muxer = await self._upgrader.inbound(raw)
-                finally:
-                    self._handshakes -= 1
+            if self._handshakes >= _MOST_HANDSHAKES or self._full():
+                return
+            self._handshakes += 1
+            try:
+                with trio.fail_after(HANDSHAKE_S):
+                    muxer = await self._upgrader.inbound(raw)
+            finally:
+                self._handshakes -= 1
+            if not self._full() and len(self.connections.get(muxer.peer_id, ())) < _MOST_PER_PEER:
                 await self._run_connection(muxer, "Inbound")
         except Exception as error:  # noqa: BLE001 - the boundary of one inbound connection
             log.debug("inbound connection from %s failed: %r", stream.get_remote_address(), error)
         finally:
             await _close(raw)
 
+    def _full(self) -> bool:
+        return self._open >= self._most_connections
+
     async def _attempt(self, peer: ID, address: Multiaddr) -> Connection:
         """Connect to one address. Unreachable."""
-        if self._open >= self._most_connections:
+        if self._full():
             raise Unreachable("too many connections are open")
         try:
             raw = await self._tcp.dial(address)
@@ -236,7 +242,9 @@ class Swarm(upstream.Swarm):
 
 def _root_cause(error: BaseException) -> str:
     while cause := error.__cause__:
-        error = cause.exceptions[0] if isinstance(cause, BaseExceptionGroup) else cause  # trio has one per address of a name
+        error = (
+            cause.exceptions[0] if isinstance(cause, BaseExceptionGroup) else cause
+        )  # trio has one per address of a name
     return getattr(error, "strerror", None) or str(error)
 
 

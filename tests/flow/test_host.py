@@ -15,6 +15,7 @@ import trio
 from libp2p.io.exceptions import ConnectionClosedError
 from libp2p.network.stream.net_stream import NetStream
 from libp2p.peer.id import ID
+from multiaddr import Multiaddr
 
 from aicn.errors import (
     AnswerBroken,
@@ -27,6 +28,7 @@ from aicn.errors import (
     Unsupported,
 )
 from aicn.p2p import multistream
+from aicn.p2p.connection import Connection
 from aicn.p2p.host import Host
 from aicn.p2p.stream import Stream
 from tests.fakes.hosts import CONFIG, Stranger, full_address, open_test_host, port_of, until
@@ -144,16 +146,38 @@ async def test_unencrypted_connections_are_refused(protocol: str) -> None:
         await stream.aclose()
 
 
-async def test_tls_is_accepted_after_noise() -> None:
-    async with open_test_host() as a:
-        stream = await trio.open_tcp_stream("127.0.0.1", port_of(a))
-        await stream.send_all(multistream.proposal("/tls/1.0.0"))
-        answer = b""
-        with trio.fail_after(2):
-            while len(answer) < len(multistream.proposal("/tls/1.0.0")):
-                answer += await stream.receive_some()
-        assert answer == multistream.proposal("/tls/1.0.0")
-        await stream.aclose()
+@pytest.mark.parametrize("psk", ["", "07" * 32])
+async def test_tls_is_second(psk: str) -> None:
+    async with open_test_host(psk=psk) as a, open_test_host(psk=psk) as b:
+        b.serve(ECHO, echo)
+        del b._swarm._upgrader._security["/noise"]
+        await a.connect(full_address(b))  # proposes noise, is refused, goes on to tls
+        assert await exchange(a, b) == b"hello"
+        big = os.urandom(300_000)
+        assert await exchange(a, b, big) == big
+
+
+async def test_a_peer_that_closes_every_connection_is_given_up() -> None:
+    async with open_test_host() as a, open_test_host() as b:
+
+        async def close_at_once(connection: Connection) -> None:
+            await connection.close()
+
+        b._swarm.notify_connected = close_at_once
+        a._book.add_addrs(ID.from_base58(b.id), [Multiaddr(b.addresses()[0])])
+        with trio.fail_after(3):
+            for _ in range(5):
+                with pytest.raises((Unreachable, AnswerBroken)):
+                    await exchange(a, b)
+
+
+async def test_one_peer_cannot_take_all_places() -> None:
+    async with open_test_host() as a, open_test_host() as b, trio.open_nursery() as nursery:
+        address = Multiaddr(a.addresses()[0])
+        for _ in range(20):
+            nursery.start_soon(b._swarm._attempt, ID.from_base58(a.id), address)
+        await until(lambda: len(a.connections()) == len(b.connections()) == 8)
+        nursery.cancel_scope.cancel()
 
 
 @pytest.mark.parametrize(
@@ -232,6 +256,8 @@ async def test_members_of_the_topic_hear_each_other(router: str) -> None:
         await a.connect(full_address(b))
         for one, other in ((a, b), (b, a)):
             await one._topic._pubsub.wait_for_subscription(ID.from_base58(other.id), CONFIG.topic)
+            if router == "gossipsub":  # it sends to the mesh, which the next heartbeat makes
+                await one._topic._pubsub.wait_for_mesh(ID.from_base58(other.id), CONFIG.topic)
         heard = []
         b._topic._pubsub.set_topic_validator(CONFIG.topic, lambda _, message: not heard.append(message.data), False)
         await a._topic._pubsub.publish(CONFIG.topic, b"hello")

@@ -9,11 +9,25 @@ from __future__ import annotations
 
 import logging
 
+from libp2p.host.basic_host import BasicHost
+from libp2p.kad_dht.kad_dht import KadDHT
+from libp2p.kad_dht.peer_routing import PeerRouting
+from libp2p.network.swarm import Swarm
+from libp2p.peer.peerstore import PeerStore
+from libp2p.tools.anyio_service.trio_manager import TrioManager
+
 from aicn.p2p.fixes import identify, kad, noise, pubsub, tcp
+from aicn.p2p.fixes.patch import expect
 
 
 def apply(*, dht_prefix: str = "/dbc") -> None:
     """Make all corrections; may be called again. StartupError when this libp2p is not the one they are made for."""
+    expect(Swarm, "run", "dial_peer", "new_stream", "_notify", "notify_closed_stream", "notify_connected", "close_peer")
+    expect(BasicHost, "get_addrs", "_schedule_identify", "_identify_task_entry", "_identify_peer")
+    expect(PeerStore, "add_addrs", "addrs", "_enforce_peer_limit", "clear_peerdata")
+    expect(KadDHT, "add_peer", "handle_stream")
+    expect(PeerRouting, "_query_peer_for_closest")
+    expect(TrioManager, "run_task", "run")
     tcp.apply()
     noise.apply()
     identify.apply()
