@@ -129,8 +129,8 @@ def image(engine: Engine) -> str:
     extra = (
         ["--format=docker", "--pull=never"] if engine.program == "podman" else []
     )  # its OCI images have no HEALTHCHECK
-    for name in ("PIP_INDEX_URL", "PIP_FIND_LINKS"):
-        extra += [f"--build-arg={name}"] if name in os.environ else []
+    if "PIP_INDEX_URL" in os.environ:
+        extra.append("--build-arg=PIP_INDEX_URL")
     engine.run("build", "--network=host", *extra, f"--tag={tag}", str(ROOT), deadline_s=BUILD_S)
     return tag
 
