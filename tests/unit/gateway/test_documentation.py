@@ -1,0 +1,46 @@
+"""docs/http-api.md against the routes and the error table."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from aicn import errors
+from aicn.errors import AicnError, ConfigError, StartupError
+from aicn.gateway import connection, exchange, server
+from aicn.gateway.app import create_app
+from aicn.gateway.v0.errors import TABLE
+from aicn.wire import v0
+from tests.fakes.node import FakeNode
+
+TEXT = (Path(__file__).parents[3] / "docs" / "http-api.md").read_text()
+
+
+async def test_every_route_is_documented() -> None:
+    documented = set(re.findall(r"^\| (GET|POST) \| `(/[^`]+)` \|", TEXT, re.MULTILINE))
+    rules = create_app(FakeNode().node()).url_map.iter_rules()
+    served = {(method, rule.rule) for rule in rules for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}}
+    assert served == documented
+
+
+def test_the_error_table_is_documented() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| (\d+) \| (\d+) \| (\d+) \|", TEXT, re.MULTILINE)
+    assert {kind: tuple(map(int, numbers)) for kind, *numbers in rows} == TABLE
+
+
+def test_the_error_table_knows_every_error() -> None:
+    classes = {cls for cls in vars(errors).values() if isinstance(cls, type) and issubclass(cls, AicnError)}
+    assert {cls.code for cls in classes - {ConfigError, StartupError}} == set(TABLE)
+
+
+def test_the_limits_are_documented() -> None:
+    deadlines = connection.Deadlines()
+    for said in (
+        f"{connection.HEAD_BYTES // 1024} KiB, within {deadlines.head_s:g} s",
+        f"| {deadlines.idle_s:g} s |",
+        f"`http.requests` + {server.SPARE}",
+        f"{exchange.BODY_S:g} s, and a second more for each {exchange.BODY_BYTES_PER_S // 1024} KiB",
+        f"1 to {v0.LONGEST_NAME} characters",
+    ):
+        assert said in TEXT
+    assert deadlines.stall_s == 60  # "for a minute"
