@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 import trio
 from libp2p.abc import INetStream
@@ -11,6 +10,7 @@ from libp2p.kad_dht import common
 from libp2p.kad_dht.kad_dht import DHTMode, KadDHT
 from libp2p.kad_dht.utils import sort_peer_ids_by_distance
 from libp2p.peer.id import ID
+from multiaddr import Multiaddr
 
 from aicn.p2p.library import LibraryHost
 from aicn.p2p.peerbook import PeerBook
@@ -18,6 +18,7 @@ from aicn.p2p.peerbook import PeerBook
 _WIDTH = 20  # closest peers that a lookup considers: k of the Kademlia paper and of libp2p
 _PARALLEL = 5  # questions at a time
 _MOST_ASKED = 60  # peers per lookup
+_AGAIN_S = 0.5  # before a lookup that found nothing is repeated: who just joined is known only after identify
 _INBOUND = 256  # streams that ask us at a time
 _IDLE_S = 60.0  # how long such a stream may live
 
@@ -47,8 +48,15 @@ class Dht(KadDHT):
         await self.add_peer(peer)
 
     def _serves(self, peer: ID) -> bool:
+        return str(common.PROTOCOL_ID) in self._protocols_of(peer)
+
+    def _may_serve(self, peer: ID) -> bool:
+        """Serves the DHT, or identify has not said yet."""
+        return self._serves(peer) or not self._protocols_of(peer)
+
+    def _protocols_of(self, peer: ID) -> list[str]:
         data = self._book.peer_data_map.get(peer)
-        return data is not None and str(common.PROTOCOL_ID) in data.get_protocols()
+        return [] if data is None else data.get_protocols()
 
     async def handle_stream(self, stream: INetStream) -> None:
         with trio.move_on_after(_IDLE_S) as deadline:
@@ -59,10 +67,15 @@ class Dht(KadDHT):
     async def find(self, peer: ID) -> None:
         """Look for further addresses of `peer`: afterwards the peer book has them, if anybody knew some."""
         before = set(self._book.known(peer))
-        near: set[ID] = set()
+        await self._look_up(peer, before)
+        if before.issuperset(self._book.known(peer)):
+            await trio.sleep(_AGAIN_S)
+            await self._look_up(peer, before)
+
+    async def _look_up(self, peer: ID, before: set[Multiaddr]) -> None:
+        near = set(self.routing_table.find_local_closest_peers(peer.to_bytes(), _WIDTH))
+        near.update(one for one in self.host.get_connected_peers() if self._may_serve(one))
         asked = {self.local_peer_id, peer}
-        near.update(self.routing_table.find_local_closest_peers(peer.to_bytes(), _WIDTH))
-        near.update(one for one in self.host.get_connected_peers() if self._serves(one))
         while len(asked) < _MOST_ASKED and (wave := self._closest(peer, near, asked)):
             asked.update(wave)
             async with trio.open_nursery() as nursery:
@@ -75,7 +88,7 @@ class Dht(KadDHT):
         closest = sort_peer_ids_by_distance(peer.to_bytes(), list(near))[:_WIDTH]
         return [one for one in closest if one not in asked][:_PARALLEL]
 
-    async def _ask(self, one: ID, peer: ID, near: set[ID], before: set[Any], lookup: trio.CancelScope) -> None:
+    async def _ask(self, one: ID, peer: ID, near: set[ID], before: set[Multiaddr], lookup: trio.CancelScope) -> None:
         near.update(await self.peer_routing._query_peer_for_closest(one, peer.to_bytes()))  # noqa: SLF001
         if not before.issuperset(self._book.known(peer)):
             lookup.cancel()

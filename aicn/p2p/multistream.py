@@ -97,7 +97,7 @@ class Responder:
             if not self._buffer.startswith(HEADER):
                 if HEADER.startswith(self._buffer):
                     return b""
-                raise ProtocolViolation("multistream-select: no greeting")  # at the first wrong byte: no waiting for more junk
+                raise ProtocolViolation("multistream-select: no greeting")  # at the first wrong byte, not after more
             self._greeted = True
             self._buffer = self._buffer[len(HEADER) :]
             answer = HEADER
