@@ -4,11 +4,10 @@
 #   docker run --rm -v aicn:/data aicn init --dir /data        first, once: configuration and key
 #   docker run -d -v aicn:/data -p 6001:6001 aicn              then the node
 #
-# Packages come from wherever pip is told to look (PIP_INDEX_URL and PIP_FIND_LINKS as build arguments), always with the locked hashes.
+# Packages come from wherever pip is told to look (build argument PIP_INDEX_URL), always with the locked hashes.
 
 FROM python:3.11-slim-bookworm AS build
 ARG PIP_INDEX_URL
-ARG PIP_FIND_LINKS
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 # fastecdsa, which libp2p imports, has no wheel. Unpinned: Debian's mirrors keep one version of each.
 # hadolint ignore=DL3008

@@ -23,6 +23,7 @@ from bench.rows import IDLE, ROWS, START, Row
 
 WORK = Path(__file__).parent.parent / ".bench"
 PROJECT = "bench"
+REPEATS = 3  # of each load through the nodes; the figures are medians: machines are noisy
 SAMPLE_S = 0.1  # between two looks at the memory of the nodes
 
 
@@ -45,7 +46,9 @@ def main() -> int:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("--only", nargs="+", metavar="ROW", help="of: start, " + ", ".join(row.id for row in ROWS))
-    parser.add_argument("--quick", action="store_true", help="a fifth of the requests; for a look, not for the record")
+    parser.add_argument(
+        "--quick", action="store_true", help="a fifth of the requests, once; for a look, not for the record"
+    )
     parser.add_argument(
         "--record", action="store_true", help="make these the last recorded figures (all rows, not --quick)"
     )
@@ -79,7 +82,8 @@ def measure(arguments: argparse.Namespace) -> tuple[list[Figure], int]:
         bed.warm_up()
         for row in wanted:
             requests = max(row.clients, row.requests // 5) if arguments.quick else row.requests
-            direct, through = bed.direct(row, requests), bed.through(row, requests)
+            direct = bed.direct(row, requests)
+            through = _median([bed.through(row, requests) for _ in range(1 if arguments.quick else REPEATS)])
             if row.stream:
                 through["first_added"] = through["first50"] - direct["first50"]
             figures += [Figure.of(row.name, metric, direct, through) for metric in row.metrics]
@@ -186,6 +190,16 @@ def _start_s() -> float:
         with daemon("node", WORK / "start") as node:
             times.append(node.ready_s)
     return statistics.median(times)
+
+
+def _median(results: list[dict[str, Any]]) -> dict[str, Any]:
+    """Of each figure; what was lost in any run counts."""
+    middle = {key: statistics.median(r[key] for r in results) for key in results[0] if key != "fails"}
+    fails: dict[str, int] = {}
+    for result in results:
+        for reason, count in result.get("fails", {}).items():
+            fails[reason] = fails.get(reason, 0) + count
+    return middle | {"lost": sum(r["lost"] for r in results)} | ({"fails": fails} if fails else {})
 
 
 def _short(result: dict[str, Any]) -> str:
