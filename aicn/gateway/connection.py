@@ -203,12 +203,16 @@ class Connection:
         send: Callable[[Any], Awaitable[None]],
     ) -> Callable[[ASGIReceiveEvent], Awaitable[None]]:
         """Start the application on a request; HTTPStream calls it and passes the body on to what it returns."""
+        # Without waiting where possible below: `send` and `receive` would take a scheduler pass each.
         put_channel, get_channel = trio.open_memory_channel[ASGIReceiveEvent](BODY_MESSAGES)
 
         async def receive() -> ASGIReceiveEvent:
             if self._h11.they_are_waiting_for_100_continue:  # only now: a request may be refused without its body
                 await self._write(self._encode(h11.InformationalResponse(status_code=100, headers=[])))
-            return await get_channel.receive()
+            try:
+                return get_channel.receive_nowait()
+            except trio.WouldBlock:
+                return await get_channel.receive()
 
         async def run() -> None:
             with get_channel:
@@ -221,7 +225,10 @@ class Connection:
         async def put(message: ASGIReceiveEvent) -> None:
             if message["type"] == "http.request":  # http.disconnect: a hang-up cancels `run` instead
                 try:
-                    await put_channel.send(message)
+                    try:
+                        put_channel.send_nowait(message)
+                    except trio.WouldBlock:
+                        await put_channel.send(message)
                 except trio.BrokenResourceError:
                     return  # answered already; nobody wants the rest of the body
 
