@@ -68,10 +68,11 @@ class ServiceManager(TrioManager):
             while True:
                 try:
                     return await async_fn(*args)
-                except Exception:
+                except Exception as error:
+                    if not daemon:  # junk of a peer, mostly: no reason to fill the log
+                        log.debug("a task of %s broke: %r", self._service, error)
+                        return None
                     log.exception("a part of %s broke", self._service)
-                if not daemon:
-                    return None
                 await trio.sleep(_RESTART_S)
 
         super().run_task(guarded, daemon=daemon, name=name or getattr(async_fn, "__name__", None), _internal=_internal)

@@ -264,6 +264,17 @@ async def test_members_of_the_topic_hear_each_other(router: str) -> None:
         assert heard == [b"hello"]
 
 
+async def test_a_burst_of_messages_arrives() -> None:
+    async with open_test_host(pubsub_router="floodsub") as a, open_test_host(pubsub_router="floodsub") as b:
+        await a.connect(full_address(b))
+        await a._topic._pubsub.wait_for_subscription(ID.from_base58(b.id), CONFIG.topic)
+        heard = []
+        b._topic._pubsub.set_topic_validator(CONFIG.topic, lambda _, message: not heard.append(message.data), False)
+        for number in range(500):
+            await a._topic._pubsub.publish(CONFIG.topic, str(number).encode())
+        await until(lambda: len(heard) == 500)
+
+
 # ---- failures ----
 
 
