@@ -325,7 +325,9 @@ class Session:
     def _on_flags(self, stream: Stream, flags: int) -> None:
         self.unacknowledged -= stream.unacknowledged
         stream.unacknowledged = False
-        if flags & RST and stream.broken is None:
+        if stream.broken is not None:  # by this very frame's data
+            return
+        if flags & RST:
             self._break(stream, Broken.RESET)
         elif flags & FIN:
             stream.eof_received = True
