@@ -6,8 +6,9 @@ from typing import cast
 
 from quart import Response
 from quart.typing import ResponseTypes
-from quart.wrappers import Request
+from quart.wrappers import BaseRequestWebsocket, Request
 from quart_trio import QuartTrio
+from werkzeug.routing import MapAdapter
 
 from aicn.config.schema import Http
 from aicn.errors import AicnError, Busy
@@ -32,6 +33,14 @@ class Gateway(QuartTrio):
         self.at_work = 0  # requests whose answer has not ended
         self._guard = Guard(http)
         self._most = http.requests
+
+    def create_url_adapter(self, request: BaseRequestWebsocket | None) -> MapAdapter | None:
+        """Routing without the Host header: the guard has judged it, and Werkzeug raises on those that are no names."""
+        if request is None:
+            return super().create_url_adapter(request)
+        return self.url_map.bind(
+            "localhost", url_scheme=request.scheme, default_method=request.method, path_info=request.path
+        )
 
     async def handle_request(self, request: Request) -> ResponseTypes:
         """The answer to `request`; never raises but for a cancellation."""

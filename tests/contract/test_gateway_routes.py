@@ -298,6 +298,13 @@ async def test_any_host_and_any_origin() -> None:
         assert (reply.status, reply.headers["access-control-allow-origin"]) == (200, "null")
 
 
+@pytest.mark.parametrize("host", ["[::1]:99999999", "a b", "a@b", "\xff", "[", "..", "a/b", "a" * 300])
+async def test_hosts_that_are_no_names_where_any_is_allowed(host: str) -> None:
+    async with serving(FakeNode(Config(http=Http(allowed_hosts=("*",))))) as served:
+        reply = await served.raw(b"GET /api/v0/id HTTP/1.1\r\nhost: " + host.encode("latin1") + b"\r\n\r\n")
+        assert reply.status == 200
+
+
 async def test_health() -> None:
     async with serving() as served:
         assert (await served.request("GET", "/healthz")).json == {"alive": True}
