@@ -98,6 +98,8 @@ class Connection:
             async with trio.open_nursery() as self._nursery:
                 await self._read()
                 self._nursery.cancel_scope.cancel()
+        except* Exception:  # ends this connection and nothing else
+            log.exception("a connection failed")
         finally:
             self._registry.idle.pop(self, None)
             await trio.aclose_forcefully(self._stream)
@@ -187,7 +189,8 @@ class Connection:
             return
         with trio.move_on_after(LINGER_S):
             try:
-                await self._stream.send_eof()
+                async with self._writing:  # the application may be at a write
+                    await self._stream.send_eof()
                 while await self._stream.receive_some(RECEIVE_BYTES):
                     pass
             except (trio.BrokenResourceError, trio.ClosedResourceError):
