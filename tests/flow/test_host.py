@@ -214,6 +214,29 @@ async def test_client_mode_peers_are_kept_out_of_the_routing_table() -> None:
         assert client._dht.routing_table.peer_in_table(ID.from_base58(public.id))
 
 
+async def test_a_peer_that_identify_has_not_described_yet_is_asked_all_the_same() -> None:
+    async with AsyncExitStack() as stack:
+        public = await stack.enter_async_context(open_test_host(dht_mode="server"))
+        b = await stack.enter_async_context(open_test_host(bootstrap=(full_address(public),)))
+        b.serve(ECHO, echo)
+        await until(lambda: public._library._identified_peers)
+        a = await stack.enter_async_context(open_test_host())
+        a._library._schedule_identify = lambda *_, **__: None
+        await a.connect(full_address(public))
+        assert await exchange(a, b) == b"hello"
+
+
+async def test_the_routing_table_takes_only_who_is_known_to_serve() -> None:
+    async with open_test_host(dht_mode="server") as a:
+        dht, peer = a._dht, ID.from_base58(PEER_OF_NOBODY)
+        assert dht is not None
+        a._book.add_addrs(peer, [Multiaddr("/ip4/127.0.0.1/tcp/1")])
+        for protocols, taken in (([], False), (["/dbc/kad/1.0.0"], True), (["/ipfs/ping/1.0.0"], False)):
+            a._book.set_protocols(peer, protocols)
+            assert await dht.add_peer(peer, skip_server_mode_check=True) is taken
+            assert dht.routing_table.peer_in_table(peer) is taken
+
+
 PEER_OF_NOBODY = "16Uiu2HAm3cuhhRL2msUuLF62KRSfneFDx94RsuouyW25Ho42cFMq"
 
 
@@ -319,7 +342,7 @@ LIBRARY = [
 
 @pytest.mark.parametrize("protocol", [*LIBRARY, ECHO, None])
 @pytest.mark.parametrize("ending", ["eof", "reset"])
-async def test_junk_ends_its_stream_only(protocol: str | None, ending: str) -> None:
+async def test_junk_ends_its_stream_only(protocol: str | None, ending: str, caplog: pytest.LogCaptureFixture) -> None:
     async with open_test_host(dht_mode="server") as a, open_test_host() as honest, trio.open_nursery() as nursery:
         a.serve(ECHO, echo)
         await honest.connect(full_address(a))
@@ -346,6 +369,7 @@ async def test_junk_ends_its_stream_only(protocol: str | None, ending: str) -> N
         assert answer == multistream.proposal(ECHO) + b"me too"
         assert await exchange(honest, a) == b"hello"
         nursery.cancel_scope.cancel()
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
 @pytest.mark.parametrize(

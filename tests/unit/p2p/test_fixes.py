@@ -72,6 +72,14 @@ async def test_noise_records_arrive_whole() -> None:
     assert sock.calls == 5
 
 
+async def test_a_noise_record_may_come_in_many_pieces() -> None:
+    big = bytes(range(256)) * 100
+    pieces = [len(big).to_bytes(2, "big"), *(big[at : at + 100] for at in range(0, len(big), 100))]
+    noise: Any = PlainNoise()
+    records = NoiseTransportReadWriter(RawConnection(tcp_stream(CountingSocket(*pieces)), True), noise)
+    assert await records.read_msg() == big[::-1]
+
+
 async def test_a_subscription_holds_a_burst() -> None:
     assert pubsub.SUBSCRIPTION_CHANNEL_SIZE == 4096
 
