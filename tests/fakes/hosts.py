@@ -16,9 +16,13 @@ from aicn.p2p.addresses import split_peer
 from aicn.p2p.host import Host, open_host
 from aicn.p2p.identity import generate_key, parse_key
 from aicn.p2p.muxer import Yamux
+from aicn.p2p.stream import Stream
 from aicn.p2p.upgrade import Upgrader
 
 CONFIG = P2P(listen=("/ip4/127.0.0.1/tcp/0",), dht_mode="client", dial_s=5.0)
+
+ECHO = "/test/echo/1"
+PEER_OF_NOBODY = "16Uiu2HAm3cuhhRL2msUuLF62KRSfneFDx94RsuouyW25Ho42cFMq"
 
 
 def open_test_host(config: P2P = CONFIG, **changes: object) -> AbstractAsyncContextManager[Host]:
@@ -32,6 +36,25 @@ def full_address(host: Host) -> str:
 
 def port_of(host: Host) -> int:
     return int(host.addresses()[0].rsplit("/", 1)[1])
+
+
+async def read_all(stream: Stream) -> bytes:
+    data = b""
+    while part := await stream.receive_some():
+        data += part
+    return data
+
+
+async def echo(stream: Stream) -> None:
+    await stream.send_all(await read_all(stream))
+
+
+async def exchange(host: Host, peer: Host, data: bytes = b"hello", protocol: str = ECHO) -> bytes:
+    with trio.fail_after(5):
+        stream = await host.open_stream(peer.id, protocol)
+        await stream.send_all(data)
+        await stream.send_eof()
+        return await read_all(stream)
 
 
 class Stranger:

@@ -1,7 +1,7 @@
 """The DHT runs under our prefix.
 
 kad_dht/kad_dht.py:269 only stores `protocol_prefix`; the protocol id is a constant that five modules hold, hence one prefix per
-process. Test: tests/flow/test_host.py::test_the_dht_has_the_configured_prefix.
+process. Test: tests/flow/test_host_network.py::test_the_dht_has_the_configured_prefix.
 """
 
 from __future__ import annotations

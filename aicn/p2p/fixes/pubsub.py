@@ -2,7 +2,7 @@
 
 pubsub/pubsub.py:124, used at :1405: a subscription holds 32 messages and silently drops what comes before its reader ran.
 pubsub/rpc_queue.py:39, used at pubsub.py:948: as many may wait to be sent to one peer, and more are silently dropped too.
-Tests: tests/unit/p2p/test_fixes.py::test_a_subscription_holds_a_burst, tests/flow/test_host.py::test_a_burst_of_messages_arrives.
+Tests: tests/unit/p2p/test_fixes.py::test_a_subscription_holds_a_burst, tests/flow/test_host_network.py::test_a_burst_of_messages_arrives.
 """
 
 from __future__ import annotations
