@@ -9,25 +9,23 @@ Whose fault a refusal is decides whether another node is asked: 400, 413 and 422
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import trio
 
-from aicn.backends.connection import Origin
 from aicn.backends.pool import Pool, Response, open_pool
 from aicn.config.schema import Limits
 from aicn.domain.inference import Chunk, End, InferenceRequest, Kind
 from aicn.domain.registration import Endpoint
 from aicn.errors import AicnError, Busy, InvalidRequest, ModelFailed, TooLarge
 from aicn.services.ports import Answer
+from aicn.wire.completion import error_message, one_line, parse_completion, parse_object
 from aicn.wire.sse import EventCutter, parse_usage
 
 _CHUNK_BYTES = 256 * 1024  # of a plain answer handed on at once: a yamux window
 _ERROR_BYTES = 16 * 1024  # of an error body read to find its message
-_ERROR_CHARS = 300  # of an error message passed on
 _ERROR_S = 5.0  # an endpoint that answered an error status has this long to explain it
 _TAIL_S = 0.25  # after [DONE], for the end of the HTTP body, which lets the connection be used again
 _LONGEST_RETRY_S = 3600.0  # advice beyond this is no advice
@@ -62,7 +60,9 @@ class OpenAIEndpoints:
             if not 200 <= response.status < 300:
                 await _refuse(response)
             if (coding := response.header(b"content-encoding").lower()) not in ("", "identity"):
-                raise ModelFailed(f"the model endpoint {response.origin} answers compressed ({_line(coding)}), unasked")
+                raise ModelFailed(
+                    f"the model endpoint {response.origin} answers compressed ({one_line(coding)}), unasked"
+                )
             if request.stream:
                 await _check_streams(response)
                 return _StreamedAnswer(response, limits, started)
@@ -156,7 +156,7 @@ class _PlainAnswer(_EndpointAnswer):
     async def _next(self) -> Chunk | None:
         if self._checked is None:
             await self._read_all()
-            answer = _check_completion(self._body, self._kind, self._response.origin)
+            answer = parse_completion(self._body, self._kind, source=f"the model endpoint {self._response.origin}")
             match answer:
                 case {"choices": [{"finish_reason": str(reason)}, *_]}:
                     pass
@@ -178,30 +178,15 @@ class _PlainAnswer(_EndpointAnswer):
                 raise ModelFailed(f"the model endpoint {self._response.origin} answered more than {limit} bytes")
 
 
-def _check_completion(body: bytearray, kind: Kind, origin: Origin) -> dict[str, Any]:
-    """The JSON object of a plain answer; ModelFailed unless it is a good one. Errors do not quote it: it may hold an answer."""
-    answer = _parse_object(body)
-    if answer is None:
-        raise ModelFailed(f"the model endpoint {origin} answered something that is no JSON object")
-    if answer.get("code", 0) not in (0, None):  # spec 2: "code: 0 is success"
-        raise ModelFailed(f"the model endpoint {origin} failed with code {_line(answer['code'])}: {_message(answer)}")
-    if kind is Kind.CHAT:
-        choices = answer.get("choices")
-        if not isinstance(choices, list) or not choices:
-            why = f": {_message(answer)}" if "error" in answer else ""
-            raise ModelFailed(f"the model endpoint {origin} answered without choices{why}")
-    return answer
-
-
 async def _check_streams(response: Response) -> None:
     """ModelFailed unless the answer to a streamed request is an event stream."""
     kind = response.header(b"content-type").partition(";")[0].strip().lower()
     if kind == "text/event-stream" and response.status == 200:
         return
-    answer = _parse_object(await response.read(_ERROR_BYTES, within=_ERROR_S)) if "json" in kind else None
+    answer = parse_object(await response.read(_ERROR_BYTES, within=_ERROR_S)) if "json" in kind else None
     if answer is not None and ("error" in answer or answer.get("code", 0) not in (0, None)):
-        raise ModelFailed(f"the model endpoint {response.origin} failed: {_message(answer)}")
-    what = _line(kind) or "no content type"
+        raise ModelFailed(f"the model endpoint {response.origin} failed: {error_message(answer)}")
+    what = one_line(kind) or "no content type"
     raise ModelFailed(
         f"the model endpoint {response.origin} does not stream: it answered status {response.status}, {what}"
     )
@@ -214,7 +199,7 @@ async def _refuse(response: Response) -> NoReturn:
         body = await response.read(_ERROR_BYTES, within=_ERROR_S)
     except ModelFailed:
         body = b""  # the status says enough
-    text = _message(_parse_object(body) or {}) or _line(body.decode("utf-8", "replace"))
+    text = error_message(parse_object(body) or {}) or one_line(body.decode("utf-8", "replace"))
     where = f"the model endpoint {response.origin}"
     said = f" (status {status}){': ' if text else ''}{text}"
     retry_after = _retry_after(response.header(b"retry-after"))
@@ -230,29 +215,3 @@ async def _refuse(response: Response) -> NoReturn:
 def _retry_after(value: str) -> float | None:
     """Seconds to wait as the header says; None for none, for a date (it needs clocks that agree), and for absurd ones."""
     return float(value) if value.isascii() and value.isdigit() and float(value) <= _LONGEST_RETRY_S else None
-
-
-def _message(answer: dict[str, Any]) -> str:
-    """The words of an error body: OpenAI's `error.message`, spec 2's `message`, or FastAPI's `detail`; empty for none."""
-    error = answer.get("error")
-    texts = [error.get("message") if isinstance(error, dict) else error, answer.get("message"), answer.get("detail")]
-    return _line(next((text for text in texts if isinstance(text, str)), ""))
-
-
-def _line(value: object) -> str:
-    """Text of a stranger made fit for one line of a message: short, without control characters."""
-    text = "".join(char if char.isprintable() else " " for char in str(value)[: 2 * _ERROR_CHARS])
-    return " ".join(text.split())[:_ERROR_CHARS].rstrip()
-
-
-def _parse_object(body: bytes | bytearray) -> dict[str, Any] | None:
-    """The JSON object that `body` is, to the letter (UTF-8, no NaN); None when it is none."""
-    try:
-        value = json.loads(body.decode(), parse_constant=_no_constant)
-    except (ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict) else None
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON")

@@ -15,6 +15,7 @@ request is at work (its body has a deadline in the application, its answer one p
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from http.client import responses
@@ -295,6 +296,7 @@ class Connection:
         except trio.WouldBlock:
             await self._writing.acquire()
         try:
+            data = data[self._write_at_once(data) :]
             for start in range(0, len(data), SLICE_BYTES):
                 with trio.fail_after(self._registry.deadlines.stall_s):
                     await self._stream.send_all(data[start : start + SLICE_BYTES] if start else data[:SLICE_BYTES])
@@ -302,6 +304,15 @@ class Connection:
             self._nursery.cancel_scope.cancel()  # gone, or as good as: what is done for it ends at its next checkpoint
         finally:
             self._writing.release()
+
+    def _write_at_once(self, data: bytes) -> int:
+        """Bytes that the kernel takes without waiting, mostly all: trio's `send_all` would cost a scheduler pass for each piece."""
+        try:
+            return os.write(self._stream.socket.fileno(), data)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            raise trio.BrokenResourceError from error
 
 
 def _head(status: int, headers: list[tuple[bytes, bytes]]) -> h11.Response:

@@ -14,13 +14,12 @@ from typing import Any
 from aicn.domain.ids import PeerId, parse_peer_id
 from aicn.domain.nodes import Connection, NodeInfo
 from aicn.domain.registration import KIND_OF_TYPE, Endpoint, Project, check_url
-from aicn.errors import InvalidRequest, ModelFailed
+from aicn.errors import InvalidRequest
 from aicn.wire.json_body import take
 
 LONGEST_NAME = 128  # characters of a project or model name; they travel in every offer
 LONGEST_ADDRESS = 1024  # characters of a multiaddr; a real one with relay and peer ids has under 300
 MOST_MODELS = 1000  # of one project: an offer must stay far below pubsub's 1 MiB
-LONGEST_QUOTE = 500  # characters of an endpoint's own error text that an answer repeats
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,20 +149,6 @@ def encode_error_event(code: int, message: str) -> bytes:
     """The SSE event that ends a broken answer; `error` is where OpenAI clients look for it."""
     data = encode_json({"code": code, "message": message, "error": {"message": message, "code": code}})
     return b"event: error\ndata: " + data + b"\n\n"
-
-
-def check_completion(body: bytes) -> None:
-    """ModelFailed unless `body` is what a chat endpoint answers (spec 2): an object with `choices`, its own `code` absent or 0."""
-    try:
-        answer = json.loads(body)
-    except (ValueError, RecursionError):
-        raise ModelFailed("the model endpoint answered something that is not JSON") from None
-    if not isinstance(answer, dict):
-        raise ModelFailed("the model endpoint answered JSON that is no object")
-    if code := answer.get("code"):
-        raise ModelFailed(f"the model endpoint answered code {code}: {answer.get('message', '')}"[:LONGEST_QUOTE])
-    if not isinstance(answer.get("choices"), list):
-        raise ModelFailed("the model endpoint answered without choices")
 
 
 def encode_info(info: NodeInfo) -> dict[str, object]:

@@ -21,7 +21,7 @@ from tests.fakes.node import OWN, FakeNode
 
 GET = b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n"
 CHAT = json.dumps({"node_id": OWN, "project": "p", "model": "m", "messages": [{"role": "user"}]}).encode()
-GOOD = b'{"choices":[]}'
+GOOD = b'{"choices":[{}]}'
 
 
 def holding(hold: trio.Event) -> FakeNode:

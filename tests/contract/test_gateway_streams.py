@@ -20,7 +20,7 @@ from tests.fakes.node import OWN, FakeNode
 
 CHAT = {"node_id": OWN, "project": "p", "model": "m", "messages": [{"role": "user"}]}
 STREAM = CHAT | {"stream": True}
-GOOD = b'{"choices":[]}'
+GOOD = b'{"choices":[{}]}'
 
 
 def answering(answer: Answer) -> FakeNode:

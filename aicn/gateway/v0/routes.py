@@ -16,6 +16,7 @@ from aicn.gateway.streaming import EVENT_STREAM_HEADERS, EventStream, collect, f
 from aicn.gateway.v0.errors import error_event
 from aicn.node import Node
 from aicn.wire import v0
+from aicn.wire.completion import parse_completion
 
 T = TypeVar("T")
 
@@ -85,7 +86,7 @@ class Routes:
             )
         else:
             body = await collect(answer, limits.answer_bytes)
-            v0.check_completion(body)
+            parse_completion(body, Kind.CHAT, source=f"node {answer.node}")
             response = _json(v0.wrap_data(body))
         if answer.node is not None:
             response.headers["X-AICN-Node"] = answer.node

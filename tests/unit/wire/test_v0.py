@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from aicn.domain.ids import PeerId
 from aicn.domain.nodes import Connection, NodeInfo
 from aicn.domain.registration import Endpoint, Project
-from aicn.errors import InvalidRequest, MalformedBody, ModelFailed
+from aicn.errors import InvalidRequest, MalformedBody
 from aicn.wire import v0
 
 NODE = "16Uiu2HAm5cygUrKCBxtNSMKKvgdr1saPM6XWcgnPyTvK4sdrARGL"
@@ -150,28 +150,6 @@ def test_the_error_event_is_one_event() -> None:
         "message": "a\nb",
         "error": {"message": "a\nb", "code": 1017},
     }
-
-
-@pytest.mark.parametrize("body", [b'{"choices":[]}', b'{"code":0,"choices":[{}]}', b'{"code":null,"choices":[]}'])
-def test_a_good_completion(body: bytes) -> None:
-    v0.check_completion(body)
-
-
-@pytest.mark.parametrize(
-    ("body", "says"),
-    [
-        (b"", "not JSON"),
-        (b"<html>", "not JSON"),
-        (b"[" * 100_000, "not JSON"),
-        (b"[]", "no object"),
-        (b"{}", "without choices"),
-        (b'{"choices":null}', "without choices"),
-        (b'{"code":429,"message":"slow down","choices":[]}', "code 429: slow down"),
-    ],
-)
-def test_no_completion(body: bytes, says: str) -> None:
-    with pytest.raises(ModelFailed, match=says):
-        v0.check_completion(body)
 
 
 def test_shapes_of_nodes_and_connections() -> None:
