@@ -17,9 +17,9 @@ import trio
 
 from aicn.backends.pool import Pool, Response, open_pool
 from aicn.config.schema import Limits
-from aicn.domain.inference import Chunk, End, InferenceRequest, Kind
+from aicn.domain.inference import Chunk, End, InferenceRequest
 from aicn.domain.registration import Endpoint
-from aicn.errors import AicnError, Busy, InvalidRequest, ModelFailed, TooLarge
+from aicn.errors import AicnError, Busy, DeadlineExceeded, InvalidRequest, ModelFailed, TooLarge
 from aicn.services.ports import Answer
 from aicn.wire.completion import error_message, one_line, parse_completion, parse_object
 from aicn.wire.sse import EventCutter, parse_usage
@@ -39,7 +39,7 @@ async def open_endpoints(limits: Limits) -> AsyncIterator[OpenAIEndpoints]:
 
 
 class OpenAIEndpoints:
-    """Fits `services.ports.Endpoints`. The request's own deadline is the caller's to keep: it wraps all of this."""
+    """Fits `services.ports.Endpoints`."""
 
     def __init__(self, pool: Pool, limits: Limits) -> None:
         self._pool = pool
@@ -65,8 +65,8 @@ class OpenAIEndpoints:
                 )
             if request.stream:
                 await _check_streams(response)
-                return _StreamedAnswer(response, limits, started)
-            return _PlainAnswer(response, limits, started, request.kind)
+                return _StreamedAnswer(response, limits, request, started)
+            return _PlainAnswer(response, limits, request, started)
         except BaseException:
             response.close()
             raise
@@ -75,9 +75,10 @@ class OpenAIEndpoints:
 class _EndpointAnswer(Answer):
     """What both forms share: the end and failures are said again when asked again."""
 
-    def __init__(self, response: Response, limits: Limits, started: float) -> None:
+    def __init__(self, response: Response, limits: Limits, request: InferenceRequest, started: float) -> None:
         self._response = response
         self._limits = limits
+        self._request = request
         self._started = started  # trio.current_time() when the request was sent
         self._first_byte_ms: int | None = None
         self._failure: AicnError | None = None
@@ -111,7 +112,13 @@ class _EndpointAnswer(Answer):
         within = self._limits.gap_s
         if self._first_byte_ms is None:
             within = max(within, self._started + self._limits.first_byte_s - trio.current_time())
-        data = await self._response.receive_some(within=within)
+        left = self._request.deadline - trio.current_time()
+        try:
+            data = await self._response.receive_some(within=min(within, left))
+        except ModelFailed:
+            if trio.current_time() >= self._request.deadline:
+                raise DeadlineExceeded("the request's deadline has passed before its answer was complete") from None
+            raise
         if self._first_byte_ms is None:
             self._first_byte_ms = round((trio.current_time() - self._started) * 1000)
         return data
@@ -120,8 +127,8 @@ class _EndpointAnswer(Answer):
 class _StreamedAnswer(_EndpointAnswer):
     """Events as they come, all that one read brought in one chunk."""
 
-    def __init__(self, response: Response, limits: Limits, started: float) -> None:
-        super().__init__(response, limits, started)
+    def __init__(self, response: Response, limits: Limits, request: InferenceRequest, started: float) -> None:
+        super().__init__(response, limits, request, started)
         self._cutter = EventCutter()
 
     async def _next(self) -> Chunk | None:
@@ -146,9 +153,8 @@ class _StreamedAnswer(_EndpointAnswer):
 class _PlainAnswer(_EndpointAnswer):
     """One JSON object, read to its end and checked before the first byte goes on."""
 
-    def __init__(self, response: Response, limits: Limits, started: float, kind: Kind) -> None:
-        super().__init__(response, limits, started)
-        self._kind = kind
+    def __init__(self, response: Response, limits: Limits, request: InferenceRequest, started: float) -> None:
+        super().__init__(response, limits, request, started)
         self._body = bytearray()  # as far as it has come: a receive may be cancelled and called again
         self._checked: End | None = None  # the body is complete and good
         self._handed_on = 0  # bytes of it
@@ -156,7 +162,9 @@ class _PlainAnswer(_EndpointAnswer):
     async def _next(self) -> Chunk | None:
         if self._checked is None:
             await self._read_all()
-            answer = parse_completion(self._body, self._kind, source=f"the model endpoint {self._response.origin}")
+            answer = parse_completion(
+                self._body, self._request.kind, source=f"the model endpoint {self._response.origin}"
+            )
             match answer:
                 case {"choices": [{"finish_reason": str(reason)}, *_]}:
                     pass

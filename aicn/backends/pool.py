@@ -60,7 +60,7 @@ class Response:
         try:
             data = connection.take()
             if data is None:
-                with trio.move_on_after(within):
+                with trio.CancelScope(deadline=trio.current_time() + within):
                     while data is None:
                         await connection.fill()
                         data = connection.take()

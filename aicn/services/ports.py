@@ -83,7 +83,10 @@ class Endpoints(Protocol):
     """The caller of model endpoints."""
 
     async def open(self, endpoint: Endpoint, request: InferenceRequest) -> Answer:
-        """Post the request; returns when the endpoint has answered a good head. ModelFailed otherwise."""
+        """Post the request; returns when the endpoint has answered a good head, raises ModelFailed otherwise.
+
+        The answer keeps the request's deadline (DeadlineExceeded); until it is there the caller does.
+        """
 
 
 class RegistrationStore(Protocol):

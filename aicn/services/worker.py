@@ -53,12 +53,10 @@ class LocalAnswer(Answer):
                 raise trio.EndOfChannel
             self._upstream = await self._start()
         try:
-            with trio.CancelScope(deadline=self._request.deadline) as scope:
-                return await self._upstream.receive()
+            return await self._upstream.receive()
         except trio.EndOfChannel:
             self.end = self._finish(self._upstream.end or End())
             raise
-        raise self._too_late(scope)
 
     async def aclose(self) -> None:
         self._ticket.leave()
@@ -72,13 +70,9 @@ class LocalAnswer(Answer):
             if scope.cancelled_caught:
                 raise Busy(f"no place was free within {self._queue_s:g} s", retry_after=self._queue_s)
             self._placed = trio.current_time()
-        with trio.CancelScope(deadline=self._request.deadline) as scope:
+        with trio.CancelScope(deadline=self._request.deadline):
             return await self._endpoints.open(self._endpoint, self._request)
-        raise self._too_late(scope)
-
-    def _too_late(self, scope: trio.CancelScope) -> AicnError:
-        assert scope.cancelled_caught
-        return DeadlineExceeded("the request's deadline has passed before its answer was complete")
+        raise DeadlineExceeded("the request's deadline has passed before its answer began")
 
     def _finish(self, end: End) -> End:
         self._ticket.leave()

@@ -8,6 +8,7 @@ import trio
 
 from aicn.domain.inference import Chunk, End, InferenceRequest
 from aicn.domain.registration import Endpoint
+from aicn.errors import DeadlineExceeded
 from aicn.services.ports import Answer
 
 Step = bytes | trio.Event | AssertionError | Exception
@@ -16,8 +17,9 @@ Step = bytes | trio.Event | AssertionError | Exception
 class ScriptedAnswer(Answer):
     """Gives out the bytes of `steps`, waits at events, raises exceptions; then ends with `end`."""
 
-    def __init__(self, steps: Sequence[Step], end: End = End("stop")) -> None:
+    def __init__(self, steps: Sequence[Step], *, deadline: float, end: End = End("stop")) -> None:
         self._steps = list(steps)
+        self._deadline = deadline
         self._end = end
         self.closed = False
 
@@ -26,7 +28,10 @@ class ScriptedAnswer(Answer):
         while self._steps:
             step = self._steps.pop(0)
             if isinstance(step, trio.Event):
-                await step.wait()
+                with trio.CancelScope(deadline=self._deadline) as scope:
+                    await step.wait()
+                if scope.cancelled_caught:
+                    raise DeadlineExceeded("too late")
             elif isinstance(step, Exception):
                 raise step
             else:
@@ -49,5 +54,5 @@ class ScriptedEndpoints:
     async def open(self, endpoint: Endpoint, request: InferenceRequest) -> Answer:
         await trio.lowlevel.checkpoint()
         self.requests.append((endpoint, request))
-        self.answers.append(ScriptedAnswer(self._script(request)))
+        self.answers.append(ScriptedAnswer(self._script(request), deadline=request.deadline))
         return self.answers[-1]

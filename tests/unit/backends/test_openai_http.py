@@ -13,7 +13,7 @@ from aicn.backends.openai_http import OpenAIEndpoints, open_endpoints
 from aicn.config.schema import Limits
 from aicn.domain.inference import InferenceRequest, Kind, Usage
 from aicn.domain.registration import Endpoint
-from aicn.errors import AicnError, Busy, InvalidRequest, ModelFailed, TooLarge
+from aicn.errors import AicnError, Busy, DeadlineExceeded, InvalidRequest, ModelFailed, TooLarge
 from aicn.services.ports import Answer
 from tests.fakes.endpoint import Connection, Script, Scripted, answers, http_chunk, open_scripted, response, stream_head
 
@@ -42,8 +42,8 @@ class Asked:
     endpoints: OpenAIEndpoints
     server: Scripted
 
-    async def open(self, *, streamed: bool, kind: Kind = Kind.CHAT) -> Answer:
-        request = InferenceRequest("r1", kind, "p", "m", BODY, streamed, trio.current_time() + 1000)
+    async def open(self, *, streamed: bool, kind: Kind = Kind.CHAT, within: float = 1000) -> Answer:
+        request = InferenceRequest("r1", kind, "p", "m", BODY, streamed, trio.current_time() + within)
         return await self.endpoints.open(Endpoint("p", "m", self.server.url("/v1/x?key=7"), kind.value - 1), request)
 
     async def read(self, *, streamed: bool, kind: Kind = Kind.CHAT) -> tuple[Answer, bytes]:
@@ -330,6 +330,17 @@ async def test_a_head_is_no_beginning_but_the_first_event_is(autojump_clock: tri
 async def test_a_plain_answer_may_not_stop_in_the_middle_either(autojump_clock: trio.testing.MockClock) -> None:
     async with asking(answers(stream_head(), http_chunk(b'{"choices":'), then_wait=True)) as asked:
         assert "sent nothing for 20 s" in (await asked.fails(streamed=False)).message
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_the_requests_deadline(streamed: bool, autojump_clock: trio.testing.MockClock) -> None:
+    async with asking(answers(stream_head(), http_chunk(event("hi")), then_wait=True)) as asked:
+        answer = await asked.open(streamed=streamed, within=7)
+        with pytest.raises(DeadlineExceeded):
+            while True:
+                await answer.receive()
+        assert trio.current_time() == pytest.approx(7, abs=0.1)
+        await asked.server.hung_up.wait()
 
 
 async def test_first_byte_ms(autojump_clock: trio.testing.MockClock) -> None:
