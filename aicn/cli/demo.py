@@ -42,7 +42,7 @@ def command(*, prompt: str, keep: bool) -> None:
                 click.echo(f"\nAsking {entry.plan.name}: POST {entry.plan.url}/api/v0/chat/completion, stream: true")
                 click.secho(f"> {prompt}", bold=True)
                 answer = Answer()
-                options: dict[str, object] = {"max_tokens": _LONGEST, "temperature": 0.2}
+                options: dict[str, object] = {"max_tokens": _LONGEST, "temperature": 0}
                 Conversation(api, offer, options).ask([{"role": "user", "content": prompt}], answer)
                 click.echo(f"\nServed by {worker.plan.name} {offer.node}, {offer.project} / {offer.model}")
                 click.echo(f"Path      {path_to(api, worker)}")

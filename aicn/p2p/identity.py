@@ -62,7 +62,9 @@ def load_key(path: Path) -> Key:
             mode = os.fstat(file.fileno()).st_mode
             data = file.read(_LARGEST_FILE)
     except FileNotFoundError:
-        raise StartupError(f"{path}: no key there; `aicn init` makes one") from None
+        raise StartupError(
+            f"{path}: no key there; bring it back, or make a node with a new one: aicn init --dir DIR"
+        ) from None
     except OSError as error:
         raise StartupError(f"{path}: the key cannot be read: {error.strerror}") from None
     if mode & (stat.S_IRWXG | stat.S_IRWXO):

@@ -5,7 +5,7 @@
 # Usage: tests/containers/setup.sh [VENV]   where podman-compose goes (default: .venv-containers)
 set -euo pipefail
 venv=${1:-.venv-containers}
-image=docker.io/library/python:3.11-slim-bookworm
+image=python:3.11-slim-bookworm
 conf=/etc/containers/containers.conf
 certificates=/etc/ssl/certs/ca-certificates.crt
 

@@ -21,7 +21,7 @@ import httpx
 import pytest
 
 ROOT = Path(__file__).parents[2]
-BASE_IMAGE = "docker.io/library/python:3.11-slim-bookworm"
+BASE_IMAGE = "python:3.11-slim-bookworm"
 FAKE_ENDPOINT = ROOT / "tests" / "fakes" / "endpoint.py"
 NODES = ("public", "worker-1", "worker-2", "input")
 BUILD_S, UP_S, READY_S, CHAT_S = 300, 120, 90, 60
