@@ -40,9 +40,7 @@ from aicn.p2p.upgrade import Upgrader
 log = logging.getLogger(__name__)
 
 HANDSHAKE_S = 10.0  # for an inbound connection to become a secured, multiplexed one
-_MOST_HANDSHAKES = (
-    256  # inbound connections at that stage at once; more are closed: half a handshake costs a stranger nothing
-)
+_MOST_HANDSHAKES = 256  # inbound connections at that stage; more are closed: half a handshake costs a stranger nothing
 _MOST_PER_PEER = 8  # inbound connections; two is what simultaneous dialling leaves, the rest is room for reconnecting
 _INTERFACES_S = 10.0  # how long our own addresses stay determined; interfaces come and go
 
@@ -242,9 +240,8 @@ class Swarm(upstream.Swarm):
 
 def _root_cause(error: BaseException) -> str:
     while cause := error.__cause__:
-        error = (
-            cause.exceptions[0] if isinstance(cause, BaseExceptionGroup) else cause
-        )  # trio has one per address of a name
+        # trio has one per address of a name
+        error = cause.exceptions[0] if isinstance(cause, BaseExceptionGroup) else cause
     return getattr(error, "strerror", None) or str(error)
 
 

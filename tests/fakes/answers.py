@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import inf
 
 import trio
 
@@ -17,7 +18,7 @@ Step = bytes | trio.Event | AssertionError | Exception
 class ScriptedAnswer(Answer):
     """Gives out the bytes of `steps`, waits at events, raises exceptions; then ends with `end`."""
 
-    def __init__(self, steps: Sequence[Step], *, deadline: float, end: End = End("stop")) -> None:
+    def __init__(self, steps: Sequence[Step], *, deadline: float = inf, end: End = End("stop")) -> None:
         self._steps = list(steps)
         self._deadline = deadline
         self._end = end
