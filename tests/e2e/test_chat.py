@@ -22,6 +22,7 @@ PSK = "ab" * 32
 
 
 class Net(NamedTuple):
+    public: Daemon
     worker: Daemon
     input: Daemon
     endpoint: FakeEndpoint
@@ -41,7 +42,7 @@ async def a_net(tmp_path: Path, *, limits: dict[str, object] | None = None) -> A
         ):
             await worker.register(endpoint.url)
             await until_connected(public, {worker.peer_id, asker.peer_id})
-            yield Net(worker, asker, endpoint)
+            yield Net(public, worker, asker, endpoint)
 
 
 async def until_connected(node: Daemon, peers: set[str]) -> None:
@@ -51,7 +52,7 @@ async def until_connected(node: Daemon, peers: set[str]) -> None:
 
 
 async def test_the_whole_way(tmp_path: Path) -> None:
-    async with a_net(tmp_path) as (worker, asker, endpoint):
+    async with a_net(tmp_path) as (_, worker, asker, endpoint):
         for node in (asker, worker):  # another's model and this node's own: the same answers
             await plain_chat(node, worker)
             await streamed_chat(node, worker)
@@ -141,7 +142,7 @@ async def errors(asker: Daemon, worker: Daemon, endpoint: FakeEndpoint) -> None:
 
 
 async def test_busy_says_when_to_come_back(tmp_path: Path) -> None:
-    async with a_net(tmp_path, limits={"concurrency": 1, "queue": 1}) as (worker, asker, endpoint):
+    async with a_net(tmp_path, limits={"concurrency": 1, "queue": 1}) as (_, worker, asker, endpoint):
         await worker.register(endpoint.url + "?first=1500")
         statuses: list[tuple[int, str | None]] = []
 
@@ -157,7 +158,7 @@ async def test_busy_says_when_to_come_back(tmp_path: Path) -> None:
 
 
 async def test_a_killed_worker_breaks_its_streams_and_comes_back(tmp_path: Path) -> None:
-    async with a_net(tmp_path) as (worker, asker, endpoint):
+    async with a_net(tmp_path) as (_, worker, asker, endpoint):
         await worker.register(endpoint.url + "?tokens=1000&delay=20")
         body = chat(worker.peer_id, stream=True)
         async with asker.client.stream("POST", "/api/v0/chat/completion", json=body) as response:
@@ -182,7 +183,7 @@ async def test_a_killed_worker_breaks_its_streams_and_comes_back(tmp_path: Path)
 
 
 async def test_a_killed_input_node_stops_the_endpoints_work(tmp_path: Path) -> None:
-    async with a_net(tmp_path) as (worker, asker, endpoint):
+    async with a_net(tmp_path) as (_, worker, asker, endpoint):
         await worker.register(endpoint.url + "?tokens=1000&delay=20")
         with pytest.raises(httpx.HTTPError):
             async with asker.client.stream(
@@ -192,3 +193,18 @@ async def test_a_killed_input_node_stops_the_endpoints_work(tmp_path: Path) -> N
                     asker.process.kill()
         with trio.fail_after(3):
             await endpoint.wait_cancelled()
+
+
+async def test_a_killed_public_node_stops_nobody_who_is_connected(tmp_path: Path) -> None:
+    async with a_net(tmp_path) as (public, worker, asker, endpoint):
+        assert (await asker.post("/chat/completion", chat(worker.peer_id))).status_code == 200
+        await worker.register(endpoint.url + "?tokens=40&delay=20")
+        body = chat(worker.peer_id, stream=True)
+        async with asker.client.stream("POST", "/api/v0/chat/completion", json=body) as response:
+            got = []
+            async for event in events(response):
+                got.append(event)
+                if len(got) == 3:
+                    public.process.kill()
+        assert got[-1] == "[DONE]"
+        assert (await asker.post("/chat/completion", chat(worker.peer_id))).status_code == 200
