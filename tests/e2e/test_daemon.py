@@ -216,19 +216,15 @@ async def test_logs_are_json_when_asked_and_never_hold_prompts(tmp_path: Path) -
 
 
 def test_ctrl_c_before_it_is_ready(tmp_path: Path) -> None:
-    process = subprocess.Popen(
-        [*AICN, "daemon", "--config", str(write_node(tmp_path))],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=environment(),
-    )
-    try:
-        with pytest.raises(subprocess.TimeoutExpired):
-            process.wait(0.4)
-        process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=20)
-    finally:
-        process.kill()
+    command = [*AICN, "daemon", "--config", str(write_node(tmp_path))]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()) as process:
+        try:
+            with pytest.raises(subprocess.TimeoutExpired):
+                process.wait(0.4)
+            process.send_signal(signal.SIGINT)
+            _, said = process.communicate(timeout=20)
+        finally:
+            process.kill()
     # 1: click said "Aborted!"; -SIGINT: before Python had taken over the signal
     assert process.returncode in (0, 1, 130, -signal.SIGINT)
     assert b"Traceback" not in said
