@@ -16,9 +16,11 @@ from libp2p.stream_muxer.exceptions import MuxedConnError
 from multiaddr import Multiaddr
 
 from aicn.domain.ids import PeerId
+from aicn.p2p import multistream
 from aicn.p2p.addresses import from_socket
 from aicn.p2p.muxed_stream import YamuxStream
 from aicn.p2p.muxer import Yamux
+from aicn.p2p.stream import Stream
 
 if TYPE_CHECKING:
     from aicn.p2p.swarm import Swarm
@@ -83,6 +85,11 @@ class Connection(INetConn):
         """Close it at once; streams on it break."""
         self.event_closed.set()
         await self.muxer.close()
+
+    async def open_stream(self, protocol: str) -> Stream:
+        """A stream on this very connection. MuxedConnError when it has ended."""
+        prefix = multistream.proposal(protocol)
+        return Stream(await self.muxer.open_stream(), self.peer_id, prefix=prefix, awaiting=protocol)
 
     # What upstream's own protocols need: streams of the library's kind.
 

@@ -27,7 +27,7 @@ from aicn.domain import nodes
 from aicn.domain.ids import PeerId, parse_peer_id
 from aicn.domain.nodes import PROTOCOL_VERSION, NodeInfo
 from aicn.errors import DeadlineExceeded, InvalidRequest, Unreachable
-from aicn.p2p import addresses, fixes, multistream
+from aicn.p2p import addresses, fixes
 from aicn.p2p.bootstrap import keep_connected
 from aicn.p2p.identity import Key, peer_id_of
 from aicn.p2p.kademlia import Dht
@@ -156,10 +156,9 @@ class Host:
             for _ in range(_TRIES):
                 connection = self._swarm.live(peer_id) or await self._swarm.connect(peer_id, lookup=True)
                 try:
-                    stream = await connection.muxer.open_stream()
+                    return await connection.open_stream(protocol)
                 except MuxedConnError:
                     continue
-                return Stream(stream, peer, prefix=multistream.proposal(protocol), awaiting=protocol)
             raise Unreachable(f"{peer} closes every connection")
         raise DeadlineExceeded(f"{peer} was not reached within {self._config.dial_s:g} s")
 

@@ -25,6 +25,7 @@ from aicn.p2p.stream import Stream
 log = logging.getLogger(__name__)
 
 Handler = Callable[[Stream], Awaitable[None]]
+ConnectionHandler = Callable[[Connection, Stream], Awaitable[None]]
 
 NEGOTIATION_S = 10.0  # for a peer to name a protocol after it opened a stream
 _MOST_NEGOTIATING = 1024  # streams of one connection that have not said what they want; a go peer opens 256 ahead
@@ -38,7 +39,8 @@ class Protocols:
     """The protocols that this node serves: ours, and those of the library's own services."""
 
     def __init__(self) -> None:
-        self._ours: dict[str, Handler] = {}
+        self._ours: dict[str, ConnectionHandler] = {}
+        self.changed: Callable[[], None] = lambda: None  # told when `names` are others than before
         self._library = Multiselect()
 
     def attach(self, library: Multiselect) -> None:
@@ -47,8 +49,19 @@ class Protocols:
 
     def serve(self, protocol: str, handler: Handler) -> None:
         """Serve one of our own protocols."""
+        self.serve_connection(protocol, lambda _, stream: handler(stream))
+
+    def serve_connection(self, protocol: str, handler: ConnectionHandler) -> None:
+        """Serve a protocol whose handler wants to know on which connection the stream came."""
         self._ours[protocol] = handler
         self._library.add_handler(TProtocol(protocol), None)
+        self.changed()
+
+    def withdraw(self, protocol: str) -> None:
+        """Serve it no longer; streams at work go on. Does nothing when it is not served."""
+        self._ours.pop(protocol, None)
+        self._library.remove_handler(TProtocol(protocol))
+        self.changed()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -62,7 +75,7 @@ class Protocols:
             ours = self._ours.get(protocol)
             if ours is not None:
                 served = Stream(stream, connection.peer_id, prefix=agreement)
-                await ours(served)
+                await ours(connection, served)
                 await served.finish()
             else:
                 await stream.send_all(agreement)

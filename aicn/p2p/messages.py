@@ -1,0 +1,28 @@
+"""Length-prefixed messages on one stream, as the libp2p protocols with protobuf messages have them."""
+
+from __future__ import annotations
+
+from aicn.errors import ProtocolViolation
+from aicn.p2p.stream import Stream
+from aicn.wire.framing import FrameReader, encode_frame
+
+
+class Messages:
+    """A stream of messages. `limit`: bytes of the largest one taken."""
+
+    def __init__(self, stream: Stream, *, limit: int) -> None:
+        self._stream = stream
+        self._reader = FrameReader(limit)
+
+    async def send(self, message: bytes) -> None:
+        """AnswerBroken when the peer reset the stream or is gone."""
+        await self._stream.send_all(encode_frame(message))
+
+    async def receive(self) -> bytes:
+        """The next message. TooLarge, ProtocolViolation (also at the end of the stream), Unsupported, AnswerBroken."""
+        while (message := self._reader.next_frame()) is None:
+            data = await self._stream.receive_some()
+            if not data:
+                raise ProtocolViolation("the stream ended where a message should be")
+            self._reader.feed(data)
+        return message
