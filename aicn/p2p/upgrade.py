@@ -16,10 +16,11 @@ from libp2p.peer.id import ID
 from libp2p.security.noise.transport import PROTOCOL_ID as NOISE
 from libp2p.security.noise.transport import Transport as Noise
 from libp2p.security.tls.transport import PROTOCOL_ID as TLS
+from libp2p.security.tls.transport import IdentityConfig
 from libp2p.security.tls.transport import TLSTransport as Tls
 
 from aicn.errors import ProtocolViolation, Unsupported
-from aicn.p2p import multistream
+from aicn.p2p import certificate, multistream
 from aicn.p2p.muxer import Yamux
 from aicn.p2p.psk import PrivateConnection
 from aicn.p2p.yamux import Limits
@@ -45,7 +46,7 @@ class Upgrader:
         # (libp2p/__init__.py:661).
         self._security: dict[str, ISecureTransport] = {
             str(NOISE): Noise(key, noise_privkey=new_noise_key().private_key),
-            str(TLS): Tls(key),
+            str(TLS): Tls(key, identity_config=IdentityConfig(cert_template=certificate.template())),
         }
 
     async def outbound(self, raw: IRawConnection, peer: ID) -> Yamux:
