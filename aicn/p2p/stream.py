@@ -45,15 +45,20 @@ class Stream:
             await self.send_all(b"")
         self._stream.send_eof()
 
-    async def receive_some(self) -> bytes:
+    async def receive_some(self, limit: int | None = None) -> bytes:
+        """As PeerStream says; at most `limit` bytes."""
         if self._prefix and (self._awaiting or not self._stream.state.buffer):
             await self.send_all(b"")
         try:
             if self._awaiting:
                 await self._take_agreement(self._awaiting)
-            return await self._stream.receive_some()
+            return await self._stream.receive_some(limit)
         except MuxedStreamError as error:
             raise self._broken(error) from None
+
+    def unreceive(self, data: bytes) -> None:
+        """Put bytes back in front of what the next `receive_some` gives."""
+        self._stream.unreceive(data)
 
     async def _take_agreement(self, protocol: str) -> None:
         """Take the peer's agreement off what came. Unsupported or ProtocolViolation, and the stream is reset."""

@@ -37,6 +37,13 @@ class FrameReader:
         """Bytes held of a frame that is not complete yet."""
         return len(self._buffer) - self._start
 
+    def take_rest(self) -> bytes:
+        """What was fed behind the last frame; it is no longer held here."""
+        rest = bytes(memoryview(self._buffer)[self._start :])
+        self._buffer.clear()
+        self._start = 0
+        return rest
+
     def next_frame(self) -> bytes | None:
         """The next complete frame, or None. TooLarge over the limit, ProtocolViolation for a length that is none."""
         buffer, start = self._buffer, self._start

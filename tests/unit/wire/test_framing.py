@@ -61,3 +61,13 @@ def test_junk_is_cut_or_refused(junk: bytes) -> None:
             assert len(frame) <= 64
     except (TooLarge, ProtocolViolation):
         pass
+
+
+def test_what_follows_the_last_frame_is_given_back_once() -> None:
+    reader = FrameReader(100)
+    reader.feed(encode_frame(b"last") + b"something else")
+    assert reader.next_frame() == b"last"
+    assert reader.take_rest() == b"something else"
+    assert reader.take_rest() == b""
+    reader.feed(encode_frame(b"next"))
+    assert reader.next_frame() == b"next"
