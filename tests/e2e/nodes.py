@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -97,11 +97,13 @@ async def events(response: httpx.Response) -> AsyncIterator[str]:
 
 
 @asynccontextmanager
-async def running(config: Path, *, env: Mapping[str, str] | None = None) -> AsyncIterator[Daemon]:
-    """`aicn daemon` until the block ends; killed if it then still runs."""
+async def running(
+    config: Path, *, env: Mapping[str, str] | None = None, prefix: Sequence[str] = ()
+) -> AsyncIterator[Daemon]:
+    """`aicn daemon` until the block ends; killed if it then still runs. `prefix`: a command that becomes the one behind it."""
     async with trio.open_nursery() as nursery:
         process = await trio.lowlevel.open_process(
-            [*AICN, "daemon", "--config", str(config)],
+            [*prefix, *AICN, "daemon", "--config", str(config)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env=environment(env),
