@@ -10,13 +10,12 @@ import psutil
 from libp2p.peer.id import ID
 from multiaddr import Multiaddr
 from multiaddr.exceptions import Error as MultiaddrError
-from multiaddr.protocols import P_P2P
+from multiaddr.protocols import P_P2P, P_P2P_CIRCUIT
 
-from aicn.errors import InvalidRequest
+from aicn.errors import InvalidRequest, ProtocolViolation
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-_DNS = ("dns", "dns4", "dns6", "dnsaddr")
-_DIALLABLE = {"ip4", "ip6", "tcp", "p2p", *_DNS}
+_DIALLABLE = {"ip4", "ip6", "dns", "dns4", "dns6", "tcp", "p2p"}
 
 
 def parse(text: str, *, field: str = "address") -> Multiaddr:
@@ -30,17 +29,26 @@ def parse(text: str, *, field: str = "address") -> Multiaddr:
 def split_peer(text: str, *, field: str = "address") -> tuple[ID, Multiaddr]:
     """The peer and the transport address of a multiaddr that ends in /p2p/<id>. InvalidRequest naming `field`."""
     address = parse(text, field=field)
-    parts = [(protocol.name, value) for protocol, value in address.items()]
-    if not parts or parts[-1][0] != "p2p":
+    peer = peer_of(address)
+    if peer is None:
         raise InvalidRequest(f"{field}: a multiaddr that ends in /p2p/<peer id> is needed, not {text[:200]!r}")
-    transport = address.decapsulate_code(P_P2P)
+    transport = without_peer(address)
     if not diallable(transport):
-        raise InvalidRequest(f"{field}: only TCP addresses can be dialled, not {text[:200]!r}")
-    return ID.from_base58(str(parts[-1][1])), transport
+        raise InvalidRequest(f"{field}: only TCP addresses and circuits over them can be dialled, not {text[:200]!r}")
+    return peer, transport
 
 
 def diallable(address: Multiaddr) -> bool:
-    """Whether the TCP transport can dial it: an IP address or name and a port, nothing more than the peer behind it."""
+    """Whether we can dial it: an IP address or name, a port, and a peer; or a relay that can be dialled so, and a circuit.
+
+    A circuit's relay may also be named by its peer id alone: /p2p/<relay>/p2p-circuit.
+    """
+    if is_circuit(address):
+        try:
+            _, transport = relay_of(address)
+        except ProtocolViolation:
+            return False
+        return transport is None or diallable(transport)
     names = [protocol.name for protocol in address.protocols()]
     return len(names) >= 2 and names[0] != "tcp" and names[1] == "tcp" and _DIALLABLE.issuperset(names)
 
@@ -52,22 +60,52 @@ def ip_of(address: Multiaddr) -> Address | None:
 
 
 def is_public(address: Multiaddr) -> bool:
-    """Whether the whole internet may reach it: a global IP address, or a name."""
+    """Whether the whole internet may reach it without help: a global IP address, or a name."""
     ip = ip_of(address)
-    return ip is None or ip.is_global
+    return (ip is None or ip.is_global) and not is_circuit(address)
+
+
+def peer_of(address: Multiaddr) -> ID | None:
+    """The peer that an address ends in, if it does."""
+    parts = address.split()
+    return _id_in(parts[-1]) if parts else None
+
+
+def _id_in(part: Multiaddr) -> ID | None:
+    ((protocol, value),) = part.items()
+    return ID.from_base58(str(value)) if protocol.code == P_P2P else None
 
 
 def without_peer(address: Multiaddr) -> Multiaddr:
-    """The transport part of an address."""
-    return address.decapsulate_code(P_P2P)
+    """The address without the peer that it ends in; the relay of a circuit stays."""
+    return address if peer_of(address) is None else Multiaddr.join(*address.split()[:-1])
+
+
+def is_circuit(address: Multiaddr) -> bool:
+    """Whether it leads through a relay."""
+    return any(protocol.code == P_P2P_CIRCUIT for protocol in address.protocols())
+
+
+def relay_of(circuit: Multiaddr) -> tuple[ID, Multiaddr | None]:
+    """The relay of `<address>/p2p/<relay>/p2p-circuit`, with its address if that is there. ProtocolViolation: not such an address."""
+    *before, last = without_peer(circuit).split() or [circuit]
+    relay = _id_in(before[-1]) if before else None
+    transport = Multiaddr.join(*before[:-1]) if len(before) > 1 else None
+    if relay is None or not is_circuit(last) or (transport is not None and is_circuit(transport)):
+        raise ProtocolViolation(f"not a circuit over one relay: {circuit}")
+    return relay, transport
+
+
+def circuit_over(relay: ID, transport: Multiaddr) -> Multiaddr:
+    """The circuit address through `relay`, which listens on `transport`; whom it leads to is said behind it."""
+    return transport.encapsulate(Multiaddr(f"/p2p/{relay}/p2p-circuit"))
 
 
 def rank(address: Multiaddr) -> int:
-    """Order of dialling: global addresses and names, private ones, loopback."""
+    """Order of dialling: global addresses and names, private ones, loopback; then circuits, in the order of their relays."""
     ip = ip_of(address)
-    if ip is None or ip.is_global:
-        return 0
-    return 2 if ip.is_loopback else 1
+    reach = 0 if ip is None or ip.is_global else 2 if ip.is_loopback else 1
+    return reach + 3 if is_circuit(address) else reach
 
 
 def from_socket(name: tuple[str | int, ...]) -> Multiaddr:

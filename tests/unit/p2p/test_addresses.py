@@ -2,9 +2,21 @@ import pytest
 from multiaddr import Multiaddr
 
 from aicn.errors import InvalidRequest
-from aicn.p2p.addresses import diallable, expand, from_socket, is_public, rank, split_peer, without_peer
+from aicn.p2p.addresses import (
+    circuit_over,
+    diallable,
+    expand,
+    from_socket,
+    is_circuit,
+    is_public,
+    rank,
+    relay_of,
+    split_peer,
+    without_peer,
+)
 
 PEER = "16Uiu2HAm3cuhhRL2msUuLF62KRSfneFDx94RsuouyW25Ho42cFMq"
+RELAY = "12D3KooWA8EXV3KjBxEU5EnsPfneLx84vMWAtTBQBeyooN82KSuS"
 
 
 @pytest.mark.parametrize("transport", ["/ip4/192.0.2.1/tcp/1", "/ip6/fd00::1/tcp/1", "/dns4/node.example/tcp/443"])
@@ -25,13 +37,32 @@ def test_split_peer(transport: str) -> None:
         f"/ip4/999.0.2.1/tcp/1/p2p/{PEER}",
         f"/ip4/192.0.2.1/udp/1/quic-v1/p2p/{PEER}",
         f"/ip4/192.0.2.1/tcp/1/ws/p2p/{PEER}",
-        f"/ip4/192.0.2.1/tcp/1/p2p/{PEER}/p2p-circuit/p2p/{PEER}",
+        f"/ip4/192.0.2.1/udp/1/p2p/{PEER}/p2p-circuit/p2p/{PEER}",
+        f"/p2p-circuit/p2p/{PEER}",
+        f"/ip4/192.0.2.1/tcp/1/p2p-circuit/p2p/{PEER}",
+        f"/ip4/192.0.2.1/tcp/1/p2p/{PEER}/p2p-circuit/p2p/{PEER}/p2p-circuit/p2p/{PEER}",
+        f"/ip4/192.0.2.1/tcp/1/p2p/{PEER}/p2p-circuit/tcp/1/p2p/{PEER}",
         f"/unix/x/p2p/{PEER}",
     ],
 )
 def test_what_cannot_be_dialled(text: str) -> None:
     with pytest.raises(InvalidRequest, match=r"^here: "):
         split_peer(text, field="here")
+
+
+@pytest.mark.parametrize(
+    "relay", [f"/ip4/192.0.2.1/tcp/1/p2p/{RELAY}", f"/dns/x.example/tcp/1/p2p/{RELAY}", f"/p2p/{RELAY}"]
+)
+def test_a_circuit_keeps_its_relay(relay: str) -> None:
+    peer, address = split_peer(f"{relay}/p2p-circuit/p2p/{PEER}")
+    assert (str(peer), str(address)) == (PEER, f"{relay}/p2p-circuit")
+    assert without_peer(address) == address
+    assert is_circuit(address)
+    assert not is_public(address)
+    found, transport = relay_of(address)
+    assert str(found) == RELAY
+    assert relay == f"{transport or ''}/p2p/{RELAY}"
+    assert transport is None or circuit_over(found, transport) == address
 
 
 def test_order_of_dialling() -> None:
@@ -43,6 +74,8 @@ def test_order_of_dialling() -> None:
         "/ip4/127.0.0.1/tcp/1",
     ]
     assert [rank(Multiaddr(text)) for text in texts] == [0, 0, 1, 2, 2]
+    circuits = [circuit_over(split_peer(f"{text}/p2p/{PEER}")[0], Multiaddr(text)) for text in texts]
+    assert [rank(circuit) for circuit in circuits] == [3, 3, 4, 5, 5]
     assert [is_public(Multiaddr(text)) for text in texts] == [True, True, False, False, False]
     assert all(diallable(Multiaddr(text)) for text in texts)
 
