@@ -36,7 +36,9 @@ class Connection(INetConn):
     takes two locks, two notifications and a semaphore per stream.
     """
 
-    def __init__(self, muxer: Yamux, swarm: Swarm, *, number: int, direction: Direction) -> None:
+    def __init__(
+        self, muxer: Yamux, swarm: Swarm, *, number: int, direction: Direction, circuit: Multiaddr | None = None
+    ) -> None:
         self.muxed_conn = muxer
         self.muxer = muxer
         self.swarm = swarm
@@ -51,7 +53,8 @@ class Connection(INetConn):
         self.negotiating = 0  # inbound streams that have not named a protocol yet
         self._created_at = time.time()  # read by upstream's services
         remote = muxer.get_remote_address()
-        self.remote: Multiaddr | None = None if remote is None else from_socket(remote)
+        self.relayed = circuit is not None  # through a relay; `remote` is then the address of the circuit
+        self.remote: Multiaddr | None = circuit if circuit or remote is None else from_socket(remote)
 
     async def run(self, serve: StreamServer, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
         """Serve the peer's streams, each in a task of its own, until the connection ends; then until they ended."""
@@ -113,4 +116,4 @@ class Connection(INetConn):
         return [] if self.remote is None else [self.remote]
 
     def get_connection_type(self) -> ConnectionType:
-        return ConnectionType.DIRECT
+        return ConnectionType.RELAYED if self.relayed else ConnectionType.DIRECT

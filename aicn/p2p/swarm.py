@@ -45,6 +45,9 @@ _MOST_PER_PEER = 8  # inbound connections; two is what simultaneous dialling lea
 _INTERFACES_S = 10.0  # how long our own addresses stay determined; interfaces come and go
 
 
+CircuitDial = Callable[[Multiaddr, ID], Awaitable[IRawConnection]]  # through the relay named, to the peer; AicnError
+
+
 class Swarm(upstream.Swarm):
     """All connections of one node."""
 
@@ -68,6 +71,8 @@ class Swarm(upstream.Swarm):
         self.listeners = {str(listener.get_addrs()[0]): listener for listener in listeners}
         self.find: Callable[[ID], Awaitable[None]] | None = None  # looks for addresses of a peer in the DHT
         self._dialer = Dialer(self._attempt, self.candidates, self._find, deadline_s=dial_s)
+        self._direct_dialer = Dialer(self._attempt, self._direct_candidates, self._find, deadline_s=dial_s)
+        self.dial_circuit: CircuitDial = _no_circuit
         self._tcp = TCP()
         self._handshakes = 0
         self._open = 0
@@ -98,8 +103,13 @@ class Swarm(upstream.Swarm):
         return self.background_nursery
 
     async def _accept(self, stream: TrioTCPStream) -> None:
-        """One inbound connection, from its handshake to its end. An exception of it ends nothing else."""
-        raw = RawConnection(stream, False)
+        await self.accept(RawConnection(stream, False))
+
+    async def accept(self, raw: IRawConnection, *, circuit: Multiaddr | None = None) -> None:
+        """One inbound connection, from its handshake to its end. An exception of it ends nothing else.
+
+        `circuit`: the address through the relay over which it came.
+        """
         try:
             if self._handshakes >= _MOST_HANDSHAKES or self._full():
                 return
@@ -110,9 +120,9 @@ class Swarm(upstream.Swarm):
             finally:
                 self._handshakes -= 1
             if not self._full() and len(self.connections.get(muxer.peer_id, ())) < _MOST_PER_PEER:
-                await self._run_connection(muxer, "Inbound")
+                await self._run_connection(muxer, "Inbound", circuit)
         except Exception as error:  # noqa: BLE001 - the boundary of one inbound connection
-            log.debug("inbound connection from %s failed: %r", stream.get_remote_address(), error)
+            log.debug("inbound connection from %s failed: %r", circuit or raw.get_remote_address(), error)
         finally:
             await _close(raw)
 
@@ -123,13 +133,11 @@ class Swarm(upstream.Swarm):
         """Connect to one address. Unreachable."""
         if self._full():
             raise Unreachable("too many connections are open")
-        try:
-            raw = await self._tcp.dial(address)
-        except OpenConnectionError as error:
-            raise Unreachable(_root_cause(error)) from None
+        circuit = address if addresses.is_circuit(address) else None
+        raw = await self._open_raw(address) if circuit is None else await self.dial_circuit(circuit, peer)
         try:
             muxer = await self._upgrader.outbound(raw, peer)
-            return cast(Connection, await self.nursery.start(self._run_outbound, muxer, raw))
+            return cast(Connection, await self.nursery.start(self._run_outbound, muxer, raw, circuit))
         except AicnError:
             await _close(raw)
             raise
@@ -140,17 +148,29 @@ class Swarm(upstream.Swarm):
             await _close(raw)
             raise
 
-    async def _run_outbound(self, muxer: Yamux, raw: IRawConnection, task_status: Any) -> None:
+    async def _open_raw(self, address: Multiaddr) -> IRawConnection:
         try:
-            await self._run_connection(muxer, "Outbound", task_status)
+            return await self._tcp.dial(address)
+        except OpenConnectionError as error:
+            raise Unreachable(_root_cause(error)) from None
+
+    async def _run_outbound(
+        self, muxer: Yamux, raw: IRawConnection, circuit: Multiaddr | None, task_status: Any
+    ) -> None:
+        try:
+            await self._run_connection(muxer, "Outbound", circuit, task_status)
         finally:
             await _close(raw)
 
     async def _run_connection(
-        self, muxer: Yamux, direction: Direction, task_status: Any = trio.TASK_STATUS_IGNORED
+        self,
+        muxer: Yamux,
+        direction: Direction,
+        circuit: Multiaddr | None,
+        task_status: Any = trio.TASK_STATUS_IGNORED,
     ) -> None:
         self._count += 1
-        connection = Connection(muxer, self, number=self._count, direction=direction)
+        connection = Connection(muxer, self, number=self._count, direction=direction, circuit=circuit)
         self.connections.setdefault(connection.peer, []).append(connection)
         self._open += 1
         try:
@@ -178,11 +198,20 @@ class Swarm(upstream.Swarm):
         return [cast(Connection, one) for listed in self.connections.values() for one in listed if not one.is_closed]
 
     def live(self, peer: ID) -> Connection | None:
-        """The newest open connection to `peer`."""
-        for connection in reversed(self.connections.get(peer, ())):
+        """The newest open connection to `peer`, one through a relay only if there is no other."""
+        relayed: Connection | None = None
+        for one in reversed(self.connections.get(peer, ())):
+            connection = cast(Connection, one)
             if not connection.is_closed:
-                return cast(Connection, connection)
-        return None
+                if not connection.relayed:
+                    return connection
+                relayed = relayed or connection
+        return relayed
+
+    def live_direct(self, peer: ID) -> Connection | None:
+        """The newest open connection to `peer` that does not go through a relay."""
+        connection = self.live(peer)
+        return None if connection is None or connection.relayed else connection
 
     def candidates(self, peer: ID) -> list[Multiaddr]:
         """The known addresses of `peer` that can be dialled and are not our own, the best first."""
@@ -198,12 +227,20 @@ class Swarm(upstream.Swarm):
             self._own = trio.current_time(), own
         return own
 
-    async def connect(self, peer: ID, *, lookup: bool = False) -> Connection:
+    async def connect(self, peer: ID, *, lookup: bool = False, force: bool = False) -> Connection:
         """A connection to `peer`, a live one or a new one; `lookup`: the DHT may be asked where it is.
 
-        UnknownNode: no address is known; Unreachable; DeadlineExceeded.
+        UnknownNode: no address is known; Unreachable, at once when it was unreachable a moment ago and `force` does not say
+        that it is to be tried all the same; DeadlineExceeded.
         """
-        return self.live(peer) or await self._dialer.dial(peer, self.nursery, lookup=lookup)
+        return self.live(peer) or await self._dialer.dial(peer, self.nursery, lookup=lookup, force=force)
+
+    async def connect_directly(self, peer: ID) -> Connection:
+        """As `connect`, but not through a relay, and at the addresses that are known."""
+        return self.live_direct(peer) or await self._direct_dialer.dial(peer, self.nursery, lookup=False)
+
+    def _direct_candidates(self, peer: ID) -> list[Multiaddr]:
+        return [one for one in self.candidates(peer) if not addresses.is_circuit(one)]
 
     async def _find(self, peer: ID) -> None:
         if self.find is not None:
@@ -236,6 +273,10 @@ class Swarm(upstream.Swarm):
 
     async def notify_closed_stream(self, stream: object) -> None:
         """Nobody wants to know."""
+
+
+async def _no_circuit(circuit: Multiaddr, _: ID) -> IRawConnection:
+    raise Unreachable(f"circuits are not dialled here: {circuit}")
 
 
 def _root_cause(error: BaseException) -> str:
