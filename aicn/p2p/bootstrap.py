@@ -35,7 +35,7 @@ async def _keep_one(swarm: Swarm, peer: ID, known: list[Multiaddr]) -> None:
     while True:
         swarm.book.add_addrs(peer, known)
         try:
-            connection = await swarm.connect(peer)
+            connection = await swarm.connect(peer, force=True)
         except AicnError as error:
             log.log(logging.INFO if delay == _FIRST_DELAY_S else logging.DEBUG, "bootstrap peer: %s", error.message)
         else:

@@ -145,7 +145,7 @@ class Host:
         if str(peer) == self._id:
             raise InvalidRequest("address: that is this node itself")
         self._book.add_addrs(peer, [transport], _KNOWN_S)
-        await self._swarm.connect(peer)
+        await self._swarm.connect(peer, force=True)
         return PeerId(str(peer))
 
     async def open_stream(self, peer: PeerId, protocol: str) -> Stream:

@@ -1,6 +1,7 @@
 """Dialling without a network: scripted addresses, mock clock."""
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,6 +12,7 @@ from multiaddr import Multiaddr
 from trio.testing import MockClock
 
 from aicn.errors import AicnError, DeadlineExceeded, UnknownNode, Unreachable
+from aicn.p2p.backoff import Backoff
 from aicn.p2p.dialing import STAGGER_S, Dialer
 
 PEER = ID(b"\x00\x01a")
@@ -161,3 +163,118 @@ async def test_the_node_stops_meanwhile(autojump_clock: MockClock) -> None:
         outer.start_soon(ask)
         await trio.sleep(1)
         nursery.cancel_scope.cancel()
+
+
+async def test_what_kept_us_waiting_is_not_waited_for_again(autojump_clock: MockClock) -> None:
+    net = Net(a1=1000)
+    await failed(lambda: dial(net, lookup=True))
+    started = trio.current_time()
+    error = await failed(lambda: dial(net, lookup=True))
+    assert trio.current_time() == started
+    assert type(error) is Unreachable
+    assert "tried again in" in error.message
+    assert "192.0.2.1/tcp/1: no answer" in error.message
+    assert error.retry_after is not None
+    assert (len(net.attempts), net.lookups) == (1, 1)
+    await trio.sleep(error.retry_after)
+    net.script[address(1)] = 0.01
+    await dial(net)
+
+
+async def test_an_operator_is_never_put_off(autojump_clock: MockClock) -> None:
+    net = Net(a1=-0.01)
+    await failed(lambda: dial(net))
+    net.script[address(1)] = 0.01
+    async with trio.open_nursery() as nursery:
+        await net.dialer.dial(PEER, nursery, lookup=False, force=True)
+    assert len(net.attempts) == 2
+
+
+async def test_the_pause_grows_to_its_limit_and_is_forgotten_when_the_peer_is_reached(
+    autojump_clock: MockClock,
+) -> None:
+    net = Net(a1=-0.01)
+    pauses = []
+    for _ in range(8):
+        await failed(lambda: dial(net))
+        pause = net.dialer.backoff.pause(PEER, address(1))
+        assert pause is not None
+        pauses.append(pause.until - trio.current_time())
+        await trio.sleep(pauses[-1])
+    assert pauses == pytest.approx([1, 2, 4, 8, 16, 30, 30, 30])
+    net.script[address(1)] = 0.01
+    await dial(net)
+    net.script[address(1)] = -0.01
+    await failed(lambda: dial(net))
+    pause = net.dialer.backoff.pause(PEER, address(1))
+    assert pause is not None
+    assert pause.failures == 1
+
+
+async def test_a_paused_address_is_left_out_and_others_are_tried(autojump_clock: MockClock) -> None:
+    net = Net(a1=-0.01, a2=0.01)
+    net.known = [address(1)]
+    await failed(lambda: dial(net))
+    net.known.append(address(2))
+    started = trio.current_time()
+    assert (await dial(net)).to == address(2)
+    assert trio.current_time() - started == pytest.approx(0.01)
+
+
+async def test_who_lost_the_race_is_no_failure(autojump_clock: MockClock) -> None:
+    net = Net(a1=100, a2=0.01)
+    told = []
+    net.dialer.tell = lambda *outcome: told.append(outcome)
+    await dial(net)
+    assert net.dialer.backoff.pause(PEER, address(1)) is None
+    assert told == [(PEER, address(2), True)]
+
+
+async def test_attempts_at_once_are_bounded_and_waiting_for_a_turn_is_no_failure(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aicn.p2p.dialing._MOST_ATTEMPTS", 3)
+    net = Net(a1=1)
+    at_work = most = 0
+
+    async def attempt(_: ID, __: Multiaddr) -> Any:
+        nonlocal at_work, most
+        at_work += 1
+        most = max(most, at_work)
+        await trio.sleep(1)
+        at_work -= 1
+        return SimpleNamespace()
+
+    net.dialer._attempt = attempt
+    async with trio.open_nursery() as nursery, trio.open_nursery() as asking:
+        for number in range(12):
+            asking.start_soon(partial(net.dialer.dial, ID(bytes((0, 1, number))), nursery, lookup=False))
+    assert most == 3
+
+
+async def test_all_addresses_of_a_name_are_tried(autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = Multiaddr("/dns4/node.example/tcp/1")
+    net = Net(a1=100, a2=-0.01, a3=0.01)
+    net.known = [name]
+
+    async def resolve(asked: Multiaddr) -> list[Multiaddr]:
+        assert asked == name
+        return list(net.script)
+
+    monkeypatch.setattr("aicn.p2p.names.resolve", resolve)
+    assert (await dial(net)).to == address(3)
+    net.script = {address(1): -0.01, address(2): -0.01}
+    error = await failed(lambda: dial(net))
+    assert "192.0.2.1/tcp/1: refused" in error.message
+    assert net.dialer.backoff.pause(PEER, name) is not None
+
+
+def test_the_memory_of_failures_is_bounded() -> None:
+    async def fail_often() -> None:
+        backoff = Backoff()
+        for number in range(10_000):
+            backoff.failed(ID(number.to_bytes(4, "big")), address(1), took_s=0)
+        assert len(backoff._pauses) == 4096
+        assert backoff.pause(ID((9_999).to_bytes(4, "big")), address(1)) is not None
+
+    trio.run(fail_often)
