@@ -68,6 +68,8 @@ class PrivateConnection(RawConnection):
 
     async def read(self, n: int | None = None) -> bytes:
         if self._receiving is None:
+            if self._sending is None:
+                await self.write(b"")  # our nonce: js-libp2p says nothing, not even who dials, before it has it
             self._receiving = xsalsa20(self._psk, await self._read_nonce())
         return self._receiving.encrypt(await super().read(n))
 

@@ -77,6 +77,17 @@ async def test_each_connection_has_its_own_nonce() -> None:
     assert pipes[0].written[:24] != pipes[1].written[:24]
 
 
+async def test_who_reads_first_sends_its_nonce_first() -> None:
+    sender = Pipe()
+    await PrivateConnection(RawConnection(sender, True), PSK).write(b"hello")
+    pipe = Pipe(sender.written)
+    connection = PrivateConnection(RawConnection(pipe, False), PSK)
+    assert await connection.read(5) == b"hello"
+    assert len(pipe.written) == 24
+    await connection.write(b"answer")
+    assert xsalsa20(PSK, pipe.written[:24]).encrypt(pipe.written[24:]) == b"answer"
+
+
 async def test_end_inside_the_nonce() -> None:
     connection = PrivateConnection(RawConnection(Pipe(b"short"), False), PSK)
     with pytest.raises(IncompleteReadError):
