@@ -35,3 +35,9 @@ class Messages:
                 return None
             self._reader.feed(data)
         return message
+
+    def release(self) -> Stream:
+        """The stream, for whatever follows the last message; what came of that already is put back to be received."""
+        if rest := self._reader.take_rest():
+            self._stream.unreceive(rest)
+        return self._stream
