@@ -29,9 +29,10 @@ from aicn.domain.nodes import PROTOCOL_VERSION, NodeInfo
 from aicn.errors import DeadlineExceeded, InvalidRequest, Unreachable
 from aicn.p2p import addresses, fixes
 from aicn.p2p.bootstrap import keep_connected
+from aicn.p2p.dht.rendezvous import meet
+from aicn.p2p.dht.service import Dht
 from aicn.p2p.identity import Key, peer_id_of
-from aicn.p2p.kademlia import Dht
-from aicn.p2p.library import LibraryHost, run_service
+from aicn.p2p.library import LibraryHost
 from aicn.p2p.listener import Listener, bind
 from aicn.p2p.peerbook import PeerBook
 from aicn.p2p.protocols import Handler, Protocols
@@ -39,6 +40,7 @@ from aicn.p2p.stream import Stream
 from aicn.p2p.swarm import Swarm
 from aicn.p2p.topic import Topic
 from aicn.p2p.upgrade import Upgrader
+from aicn.p2p.watching import OnDisconnect
 
 log = logging.getLogger(__name__)
 
@@ -68,8 +70,7 @@ class Host:
             ),
             self._protocols,
             listeners=listeners,
-            most_connections=config.connections,
-            dial_s=config.dial_s,
+            config=config,
         )
         announce = [addresses.parse(text, field="p2p.announce") for text in config.announce]
         self._library = LibraryHost(self._swarm, announce=announce, agent_version=agent_version)
@@ -82,16 +83,19 @@ class Host:
         if mode == "none":
             return None
         public = any(addresses.is_public(one) for one in self._library.advertised())
-        dht = Dht(self._library, self._book, server=mode == "server" or (mode == "auto" and public))
+        dht = Dht(self._swarm, self._protocols, prefix=self._config.dht_prefix, advertised=self._library.advertised)
+        dht.set_server(mode == "server" or (mode == "auto" and public))
         self._swarm.find = dht.find
         self._library.identified = dht.identified
+        self._swarm.register_notifee(OnDisconnect(dht.disconnected))
         return dht
 
     async def run(self, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
         """Be on the network until cancelled; then every connection and port is closed at once."""
         async with trio.open_nursery() as nursery:
             if self._dht is not None:
-                await nursery.start(run_service, self._dht)
+                nursery.start_soon(self._dht.run)
+                nursery.start_soon(meet, self._dht, self._swarm, self._config.topic)
             await nursery.start(self._topic.run)
             await nursery.start(self._swarm.run)  # after those whom the first connection concerns
             peers = [addresses.split_peer(text, field="p2p.bootstrap") for text in self._config.bootstrap]
@@ -178,7 +182,7 @@ async def open_host(config: P2P, key: Key, *, agent_version: str) -> AsyncIterat
 
     StartupError when an address cannot be listened on (nothing was started then) or libp2p is not the version we correct.
     """
-    fixes.apply(dht_prefix=config.dht_prefix)
+    fixes.apply()
     listeners: list[Listener] = []
     failure: Exception | None = None
     try:

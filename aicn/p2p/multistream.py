@@ -101,7 +101,15 @@ class Responder:
             self._greeted = True
             self._buffer = self._buffer[len(HEADER) :]
             answer = HEADER
-        while self.protocol is None and (taken := take_message(self._buffer)) is not None:
+        while self.protocol is None:
+            try:
+                taken = take_message(self._buffer)
+            except ProtocolViolation:
+                if self.refused and answer:  # what follows belongs to the protocol that we do not speak: say "na" first
+                    return answer
+                raise
+            if taken is None:
+                break
             message, size = taken
             self._buffer = self._buffer[size:]
             answer += self._answer(message)

@@ -6,7 +6,6 @@ from contextlib import AsyncExitStack
 
 import pytest
 from libp2p.peer.id import ID
-from multiaddr import Multiaddr
 
 from aicn.errors import (
     UnknownNode,
@@ -52,10 +51,10 @@ async def test_client_mode_peers_are_kept_out_of_the_routing_table() -> None:
                 await asking.open_stream(PEER_OF_NOBODY, ECHO)
         await until(lambda: len(public._library._identified_peers) == 2)
         assert public._dht is not None
-        await until(lambda: public._dht.routing_table.peer_in_table(ID.from_base58(server.id)))
-        assert not public._dht.routing_table.peer_in_table(ID.from_base58(client.id))
+        await until(lambda: ID.from_base58(server.id) in public._dht.table)
+        assert ID.from_base58(client.id) not in public._dht.table
         assert client._dht is not None
-        assert client._dht.routing_table.peer_in_table(ID.from_base58(public.id))
+        assert ID.from_base58(public.id) in client._dht.table
 
 
 async def test_a_peer_that_identify_has_not_described_yet_is_asked_all_the_same() -> None:
@@ -70,15 +69,19 @@ async def test_a_peer_that_identify_has_not_described_yet_is_asked_all_the_same(
         assert await exchange(a, b) == b"hello"
 
 
-async def test_the_routing_table_takes_only_who_is_known_to_serve() -> None:
-    async with open_test_host(dht_mode="server") as a:
-        dht, peer = a._dht, ID.from_base58(PEER_OF_NOBODY)
+async def test_the_routing_table_takes_only_who_is_connected_and_known_to_serve() -> None:
+    async with open_test_host(dht_mode="server") as a, open_test_host() as b:
+        dht, peer = a._dht, ID.from_base58(b.id)
         assert dht is not None
-        a._book.add_addrs(peer, [Multiaddr("/ip4/127.0.0.1/tcp/1")])
+        a._book.set_protocols(peer, ["/dbc/kad/1.0.0"])
+        await dht.identified(peer)
+        assert peer not in dht.table
+        await a.connect(full_address(b))
+        await until(lambda: peer in a._library._identified_peers)
         for protocols, taken in (([], False), (["/dbc/kad/1.0.0"], True), (["/ipfs/ping/1.0.0"], False)):
             a._book.set_protocols(peer, protocols)
-            assert await dht.add_peer(peer, skip_server_mode_check=True) is taken
-            assert dht.routing_table.peer_in_table(peer) is taken
+            await dht.identified(peer)
+            assert (peer in dht.table) is taken
 
 
 async def test_the_dht_has_the_configured_prefix() -> None:

@@ -1,8 +1,8 @@
 """Corrections of py-libp2p 0.8.1 that must be made in place, one file per defect.
 
 Each file says which upstream line is wrong, what goes wrong, and which test fails without it. What could be corrected by a class of
-ours instead is not here: see swarm.py, connection.py, listener.py, upgrade.py, psk.py, muxer.py, protocols.py, peerbook.py and
-library.py in aicn/p2p.
+ours instead is not here: see swarm.py, connection.py, listener.py, upgrade.py, psk.py, muxer.py, protocols.py, peerbook.py,
+library.py and dht/ in aicn/p2p.
 """
 
 from __future__ import annotations
@@ -10,28 +10,23 @@ from __future__ import annotations
 import logging
 
 from libp2p.host.basic_host import BasicHost
-from libp2p.kad_dht.kad_dht import KadDHT
-from libp2p.kad_dht.peer_routing import PeerRouting
 from libp2p.network.swarm import Swarm
 from libp2p.peer.peerstore import PeerStore
 from libp2p.tools.anyio_service.trio_manager import TrioManager
 
-from aicn.p2p.fixes import identify, kad, noise, pubsub, tcp
+from aicn.p2p.fixes import identify, noise, pubsub, tcp
 from aicn.p2p.fixes.patch import expect
 
 
-def apply(*, dht_prefix: str = "/dbc") -> None:
+def apply() -> None:
     """Make all corrections; may be called again. StartupError when this libp2p is not the one they are made for."""
     expect(Swarm, "run", "dial_peer", "new_stream", "_notify", "notify_closed_stream", "notify_connected", "close_peer")
     expect(BasicHost, "get_addrs", "_schedule_identify", "_identify_task_entry", "_identify_peer")
     expect(PeerStore, "add_addrs", "addrs", "_enforce_peer_limit", "clear_peerdata")
-    expect(KadDHT, "add_peer", "handle_stream")
-    expect(PeerRouting, "_query_peer_for_closest")
     expect(TrioManager, "run_task", "run")
     tcp.apply()
     noise.apply()
     identify.apply()
     pubsub.apply()
-    kad.apply(dht_prefix)
     # The library logs what any stranger can cause at WARNING and ERROR: a flood. What matters is logged by our own code.
     logging.getLogger("libp2p").setLevel(logging.CRITICAL)

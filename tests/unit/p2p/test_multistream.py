@@ -81,6 +81,14 @@ def test_a_proposal_that_is_no_text() -> None:
         Responder({"/x"}).receive(HEADER + b"\x03\xff\xfe\n")
 
 
+def test_who_went_on_at_once_is_told_that_the_protocol_is_not_served() -> None:
+    responder = Responder({"/x"})
+    assert responder.receive(proposal("/y") + b"\x00a request of /y") == HEADER + encode("na")
+    assert responder.refused
+    with pytest.raises(ProtocolViolation):
+        responder.receive(b"more of it")
+
+
 def test_refusal() -> None:
     with pytest.raises(Unsupported, match="/x/1"):
         check_answer(HEADER + encode("na"), "/x/1")
