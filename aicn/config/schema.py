@@ -68,7 +68,18 @@ class P2P:
     nat: Literal["off"] = key("off", "Port mapping and hole punching; this version has none.")
     dial_s: float = key(15.0, "Longest time to reach a peer, seconds.", least=0.1, most=600)
     connections: int = key(
-        1000, "Most open connections; new inbound ones beyond it are refused.", least=8, most=100_000
+        1000,
+        "Most open connections; inbound ones may take seven of eight places, more are refused.",
+        least=8,
+        most=100_000,
+    )
+    connections_high: int = key(900, "Above so many connections those of least use are closed.", least=4, most=100_000)
+    connections_low: int = key(700, "How many are left then.", least=1, most=100_000)
+    connections_per_ip: int = key(
+        64,
+        "Most inbound connections from one address (IPv6: from one /64); loopback has no limit.",
+        least=1,
+        most=100_000,
     )
     streams_per_connection: int = key(
         4096, "Most streams a peer may have open on one connection.", least=16, most=1_000_000

@@ -37,7 +37,14 @@ class Connection(INetConn):
     """
 
     def __init__(
-        self, muxer: Yamux, swarm: Swarm, *, number: int, direction: Direction, circuit: Multiaddr | None = None
+        self,
+        muxer: Yamux,
+        swarm: Swarm,
+        *,
+        number: int,
+        direction: Direction,
+        circuit: Multiaddr | None,
+        local: Multiaddr | None,
     ) -> None:
         self.muxed_conn = muxer
         self.muxer = muxer
@@ -52,8 +59,10 @@ class Connection(INetConn):
         self.streams: set[NetStream] = set()
         self.negotiating = 0  # inbound streams that have not named a protocol yet
         self._created_at = time.time()  # read by upstream's services
+        self.opened_at = trio.current_time()
         remote = muxer.get_remote_address()
         self.relayed = circuit is not None  # through a relay; `remote` is then the address of the circuit
+        self.local = local  # our end of the TCP connection; None of a relayed one
         self.remote: Multiaddr | None = circuit if circuit or remote is None else from_socket(remote)
 
     async def run(self, serve: StreamServer, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
@@ -79,6 +88,16 @@ class Connection(INetConn):
             return await self.muxer.accept_stream()
         except MuxedConnError:
             return None
+
+    @property
+    def dialled(self) -> bool:
+        """By us."""
+        return self.direction_name == "Outbound"
+
+    @property
+    def in_use(self) -> bool:
+        """There is a request on it."""
+        return any(stream.in_use for stream in self.muxer.streams)
 
     @property
     def is_closed(self) -> bool:

@@ -28,6 +28,7 @@ class YamuxStream(IMuxedStream):
         self._readable: trio.Event | None = None  # set while somebody waits
         self._writable: trio.Event | None = None
         self._reset_callback: Callable[[], object] | None = None
+        self.in_use = False  # somebody waits for what it brings: its connection is not to be closed for lack of room
 
     @property
     def stream_id(self) -> int:

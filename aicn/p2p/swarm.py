@@ -11,36 +11,40 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any, cast
 
 import trio
 from libp2p.abc import INetConn, IRawConnection
 from libp2p.io.trio import TrioTCPStream
 from libp2p.network import swarm as upstream
-from libp2p.network.connection.raw_connection import RawConnection
 from libp2p.network.exceptions import SwarmException
 from libp2p.network.stream.net_stream import NetStream
 from libp2p.peer.id import ID
 from libp2p.stream_muxer.exceptions import MuxedConnError
-from libp2p.transport.exceptions import OpenConnectionError
 from libp2p.transport.tcp.tcp import TCP
 from libp2p.transport.upgrader import TransportUpgrader
 from multiaddr import Multiaddr
 
+from aicn.config.schema import P2P
 from aicn.errors import AicnError, Unreachable
-from aicn.p2p import addresses
+from aicn.p2p import addresses, tcp
+from aicn.p2p.addresses import Address
 from aicn.p2p.connection import Connection, Direction
 from aicn.p2p.dialing import Dialer
+from aicn.p2p.limits import Door, Handshakes, outbound_room
 from aicn.p2p.listener import Listener
 from aicn.p2p.muxer import Yamux
 from aicn.p2p.peerbook import PeerBook
 from aicn.p2p.protocols import Protocols
+from aicn.p2p.tcp import TcpConnection
+from aicn.p2p.trimming import Trimmer
 from aicn.p2p.upgrade import Upgrader
 
 log = logging.getLogger(__name__)
 
 HANDSHAKE_S = 10.0  # for an inbound connection to become a secured, multiplexed one
-_MOST_HANDSHAKES = 256  # inbound connections at that stage; more are closed: half a handshake costs a stranger nothing
+_MOST_HANDSHAKES = 256  # inbound connections at that stage
 _MOST_PER_PEER = 8  # inbound connections; two is what simultaneous dialling leaves, the rest is room for reconnecting
 _INTERFACES_S = 10.0  # how long our own addresses stay determined; interfaces come and go
 
@@ -59,22 +63,24 @@ class Swarm(upstream.Swarm):
         protocols: Protocols,
         *,
         listeners: Sequence[Listener],
-        most_connections: int,
-        dial_s: float,
+        config: P2P,
     ) -> None:
         super().__init__(peer_id, book, cast(TransportUpgrader, upgrader), [TCP()])
         self.book = book
         book.is_connected = self.is_connected
         self._upgrader = upgrader
         self._protocols = protocols
-        self._most_connections = most_connections
+        self._most_connections = config.connections
+        self._door = Door(config.connections - outbound_room(config.connections), per_ip=config.connections_per_ip)
+        self._handshakes = Handshakes(_MOST_HANDSHAKES, deadline_s=HANDSHAKE_S)
+        self.trimmer = Trimmer(
+            self.open_connections, self._value, low=config.connections_low, high=config.connections_high
+        )
         self.listeners = {str(listener.get_addrs()[0]): listener for listener in listeners}
         self.find: Callable[[ID], Awaitable[None]] | None = None  # looks for addresses of a peer in the DHT
-        self._dialer = Dialer(self._attempt, self.candidates, self._find, deadline_s=dial_s)
-        self._direct_dialer = Dialer(self._attempt, self._direct_candidates, self._find, deadline_s=dial_s)
+        self._dialer = Dialer(self._attempt, self.candidates, self._find, deadline_s=config.dial_s)
+        self._direct_dialer = Dialer(self._attempt, self._direct_candidates, self._find, deadline_s=config.dial_s)
         self.dial_circuit: CircuitDial = _no_circuit
-        self._tcp = TCP()
-        self._handshakes = 0
         self._open = 0
         self._count = 0  # connections so far
         self._own: tuple[float, list[Multiaddr]] = (-math.inf, [])  # when they were determined, and our addresses
@@ -88,6 +94,7 @@ class Swarm(upstream.Swarm):
             self.background_nursery = nursery
             self.event_background_nursery_created.set()
             try:
+                nursery.start_soon(self.trimmer.run)
                 for listener in listeners:
                     nursery.start_soon(listener.serve, self._accept)
                 task_status.started()
@@ -103,7 +110,7 @@ class Swarm(upstream.Swarm):
         return self.background_nursery
 
     async def _accept(self, stream: TrioTCPStream) -> None:
-        await self.accept(RawConnection(stream, False))
+        await self.accept(TcpConnection(stream, initiator=False))
 
     async def accept(self, raw: IRawConnection, *, circuit: Multiaddr | None = None) -> None:
         """One inbound connection, from its handshake to its end. An exception of it ends nothing else.
@@ -111,16 +118,12 @@ class Swarm(upstream.Swarm):
         `circuit`: the address through the relay over which it came.
         """
         try:
-            if self._handshakes >= _MOST_HANDSHAKES or self._full():
-                return
-            self._handshakes += 1
-            try:
-                with trio.fail_after(HANDSHAKE_S):
+            with self._door.place(_ip_of(raw) if circuit is None else None):
+                with self._handshakes.one():
                     muxer = await self._upgrader.inbound(raw)
-            finally:
-                self._handshakes -= 1
-            if not self._full() and len(self.connections.get(muxer.peer_id, ())) < _MOST_PER_PEER:
-                await self._run_connection(muxer, "Inbound", circuit)
+                if not self._full() and len(self.connections.get(muxer.peer_id, ())) < _MOST_PER_PEER:
+                    self._dialer.backoff.forget(muxer.peer_id)
+                    await self._run_connection(muxer, raw, "Inbound", circuit)
         except Exception as error:  # noqa: BLE001 - the boundary of one inbound connection
             log.debug("inbound connection from %s failed: %r", circuit or raw.get_remote_address(), error)
         finally:
@@ -129,14 +132,40 @@ class Swarm(upstream.Swarm):
     def _full(self) -> bool:
         return self._open >= self._most_connections
 
+    def _value(self, peer: ID) -> int:
+        """How useful a connection to `peer` is: how many of our protocols it speaks."""
+        data = self.book.peer_data_map.get(peer)
+        return 0 if data is None else len(set(self._protocols.names).intersection(data.get_protocols()))
+
     async def _attempt(self, peer: ID, address: Multiaddr) -> Connection:
         """Connect to one address. Unreachable."""
         if self._full():
             raise Unreachable("too many connections are open")
         circuit = address if addresses.is_circuit(address) else None
-        raw = await self._open_raw(address) if circuit is None else await self.dial_circuit(circuit, peer)
+        raw = await (tcp.dial(address, self._listening()) if circuit is None else self.dial_circuit(circuit, peer))
+        return await self._establish(raw, peer, circuit, self._upgrader.outbound)
+
+    async def punch(self, peer: ID, address: Multiaddr, *, patience_s: float) -> Connection:
+        """Connect to `address` from our listening port in the moment in which `peer` connects to us. Unreachable.
+
+        The routers of both let each other's packets pass then, and both ends have opened the same connection.
+        `patience_s`: how long the peer may take to begin the handshakes before we do.
+        """
+        raw = await tcp.dial(address, self._listening())
+        return await self._establish(raw, peer, None, partial(self._upgrader.simultaneous, patience_s=patience_s))
+
+    def _listening(self) -> list[Multiaddr]:
+        return [address for listener in self.listeners.values() for address in listener.get_addrs()]
+
+    async def _establish(
+        self,
+        raw: IRawConnection,
+        peer: ID,
+        circuit: Multiaddr | None,
+        upgrade: Callable[[IRawConnection, ID], Awaitable[Yamux]],
+    ) -> Connection:
         try:
-            muxer = await self._upgrader.outbound(raw, peer)
+            muxer = await upgrade(raw, peer)
             return cast(Connection, await self.nursery.start(self._run_outbound, muxer, raw, circuit))
         except AicnError:
             await _close(raw)
@@ -148,29 +177,25 @@ class Swarm(upstream.Swarm):
             await _close(raw)
             raise
 
-    async def _open_raw(self, address: Multiaddr) -> IRawConnection:
-        try:
-            return await self._tcp.dial(address)
-        except OpenConnectionError as error:
-            raise Unreachable(_root_cause(error)) from None
-
     async def _run_outbound(
         self, muxer: Yamux, raw: IRawConnection, circuit: Multiaddr | None, task_status: Any
     ) -> None:
         try:
-            await self._run_connection(muxer, "Outbound", circuit, task_status)
+            await self._run_connection(muxer, raw, "Outbound", circuit, task_status)
         finally:
             await _close(raw)
 
     async def _run_connection(
         self,
         muxer: Yamux,
+        raw: IRawConnection,
         direction: Direction,
         circuit: Multiaddr | None,
         task_status: Any = trio.TASK_STATUS_IGNORED,
     ) -> None:
         self._count += 1
-        connection = Connection(muxer, self, number=self._count, direction=direction, circuit=circuit)
+        local = raw.local if isinstance(raw, TcpConnection) else None
+        connection = Connection(muxer, self, number=self._count, direction=direction, circuit=circuit, local=local)
         self.connections.setdefault(connection.peer, []).append(connection)
         self._open += 1
         try:
@@ -223,7 +248,7 @@ class Swarm(upstream.Swarm):
         """Where we listen, with the interfaces' addresses in place of 0.0.0.0 and ::."""
         determined, own = self._own
         if trio.current_time() - determined > _INTERFACES_S:
-            own = addresses.expand([one for listener in self.listeners.values() for one in listener.get_addrs()])
+            own = addresses.expand(self._listening())
             self._own = trio.current_time(), own
         return own
 
@@ -279,11 +304,9 @@ async def _no_circuit(circuit: Multiaddr, _: ID) -> IRawConnection:
     raise Unreachable(f"circuits are not dialled here: {circuit}")
 
 
-def _root_cause(error: BaseException) -> str:
-    while cause := error.__cause__:
-        # trio has one per address of a name
-        error = cause.exceptions[0] if isinstance(cause, BaseExceptionGroup) else cause
-    return getattr(error, "strerror", None) or str(error)
+def _ip_of(raw: IRawConnection) -> Address | None:
+    remote = raw.get_remote_address()
+    return None if remote is None else addresses.ip_of(addresses.from_socket(remote))
 
 
 async def _close(raw: IRawConnection) -> None:
