@@ -59,6 +59,11 @@ def ip_of(address: Multiaddr) -> Address | None:
     return ipaddress.ip_address(str(value)) if protocol.name in ("ip4", "ip6") else None
 
 
+def port_of(address: Multiaddr) -> int:
+    """The TCP port of an address that has one."""
+    return int(str(address.value_for_protocol("tcp")))
+
+
 def is_public(address: Multiaddr) -> bool:
     """Whether the whole internet may reach it without help: a global IP address, or a name."""
     ip = ip_of(address)
@@ -96,9 +101,10 @@ def relay_of(circuit: Multiaddr) -> tuple[ID, Multiaddr | None]:
     return relay, transport
 
 
-def circuit_over(relay: ID, transport: Multiaddr) -> Multiaddr:
+def circuit_over(relay: ID, transport: Multiaddr | None) -> Multiaddr:
     """The circuit address through `relay`, which listens on `transport`; whom it leads to is said behind it."""
-    return transport.encapsulate(Multiaddr(f"/p2p/{relay}/p2p-circuit"))
+    circuit = Multiaddr(f"/p2p/{relay}/p2p-circuit")
+    return circuit if transport is None else transport.encapsulate(circuit)
 
 
 def rank(address: Multiaddr) -> int:

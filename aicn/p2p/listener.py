@@ -13,6 +13,7 @@ from multiaddr import Multiaddr
 
 from aicn.errors import StartupError
 from aicn.p2p.addresses import from_socket, ip_of
+from aicn.p2p.tcp import share_port
 
 Handler = Callable[[TrioTCPStream], Awaitable[None]]
 
@@ -94,6 +95,7 @@ def bind(address: Multiaddr) -> Listener:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)  # leaves the port to a listener on 0.0.0.0
         sock.bind((str(ip), int(port)))
         sock.listen(_BACKLOG)
+        share_port(sock)
     except OSError as error:
         sock.close()
         raise StartupError(f"{address}: cannot listen there: {error.strerror}") from None

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Container, Sequence
 from typing import Protocol
 
+import trio
 from libp2p.abc import IRawConnection, ISecureConn, ISecureTransport
 from libp2p.crypto.keys import KeyPair
 from libp2p.crypto.x25519 import create_new_key_pair as new_noise_key
@@ -59,6 +60,23 @@ class Upgrader:
         await propose(secured, (YAMUX,))
         return self._muxer(secured, peer)
 
+    async def simultaneous(self, raw: IRawConnection, peer: ID, *, patience_s: float) -> Yamux:
+        """Upgrade a connection that both sides have dialled. An exception when it fails or `peer` is not who answers.
+
+        Who is client in the handshakes is not settled among implementations: go-libp2p before 0.42 has the one that asked for
+        the hole punching as client, later ones, as the specification, the other. So we are the client, unless the peer proposes
+        within `patience_s` of its greeting; two who do so need different patience.
+        """
+        raw = self._protect(raw)
+        security, initiator = await meet(raw, tuple(self._security), patience_s)
+        raw.is_initiator = initiator
+        transport = self._security[security]
+        secured = await (transport.secure_outbound(raw, peer) if initiator else transport.secure_inbound(raw))
+        if secured.get_remote_peer() != peer:
+            raise ProtocolViolation(f"{secured.get_remote_peer()} answers there")
+        await (propose(secured, (YAMUX,)) if initiator else respond(secured, (YAMUX,)))
+        return self._muxer(secured, peer)
+
     async def inbound(self, raw: IRawConnection) -> Yamux:
         """Upgrade a connection that we accepted. An exception when it fails."""
         raw = self._protect(raw)
@@ -78,6 +96,29 @@ async def propose(connection: Duplex, protocols: Sequence[str]) -> str:
     """Agree on one of `protocols`, the first one preferred, as initiator. Unsupported when the peer speaks none."""
     await connection.write(multistream.proposal(protocols[0]))
     await _expect_greeting(connection)
+    return await _await_agreement(connection, protocols)
+
+
+async def meet(connection: Duplex, protocols: Sequence[str], patience_s: float) -> tuple[str, bool]:
+    """Agree with a peer of which it is not known what it takes itself for: as initiator unless it proposes in time.
+
+    What was agreed on, and whether we are the initiator.
+    """
+    await connection.write(multistream.HEADER)
+    await _expect_greeting(connection)
+    first = b""
+    with trio.move_on_after(patience_s):
+        first = await _read_byte(connection)
+    if not first:
+        await connection.write(multistream.encode(protocols[0]))
+        return await _await_agreement(connection, protocols), True
+    responder = multistream.Responder(protocols)
+    responder.receive(multistream.HEADER)  # both have been sent
+    return await _respond(connection, responder, first), False
+
+
+async def _await_agreement(connection: Duplex, protocols: Sequence[str]) -> str:
+    """The first of `protocols` was proposed: the one that the peer agrees to."""
     for protocol in protocols:
         if protocol is not protocols[0]:
             await connection.write(multistream.encode(protocol))
@@ -91,11 +132,16 @@ async def propose(connection: Duplex, protocols: Sequence[str]) -> str:
 
 async def respond(connection: Duplex, protocols: Container[str]) -> str:
     """Agree on one of `protocols` as responder. Nothing behind the agreement is read."""
-    responder = multistream.Responder(protocols)
-    while responder.protocol is None:
-        if answer := responder.receive(await _read_byte(connection)):
+    return await _respond(connection, multistream.Responder(protocols), b"")
+
+
+async def _respond(connection: Duplex, responder: multistream.Responder, received: bytes) -> str:
+    while True:
+        if answer := responder.receive(received):
             await connection.write(answer)
-    return responder.protocol
+        if responder.protocol is not None:
+            return responder.protocol
+        received = await _read_byte(connection)
 
 
 async def _expect_greeting(connection: Duplex) -> None:
