@@ -28,8 +28,8 @@ ROLES: Mapping[str, Role] = MappingProxyType(
             Config(),
         ),
         "public": Role(
-            "has a public address, serves the DHT, and is what others join through",
-            Config(p2p=P2P(dht_mode="server")),
+            "has a public address, serves the DHT, relays for those who have none, and is what others join through",
+            Config(p2p=P2P(dht_mode="server", relay_service=True)),
         ),
     }
 )

@@ -64,7 +64,27 @@ class P2P:
     dht_prefix: str = key("/dbc", "Protocol prefix of the DHT: <prefix>/kad/1.0.0.", kind="protocol_prefix")
     pubsub_router: Literal["gossipsub", "floodsub"] = key("gossipsub", "How pubsub messages spread.")
     topic: str = key("DeepBrainChain", "The topic all nodes of the network share.", kind="name")
-    relay: Literal["off"] = key("off", "Circuit relay service for peers behind NAT; this version has none.")
+    relays: tuple[str, ...] = key(
+        (), "Relays to be reached through, as multiaddrs that end in /p2p/<id>.", kind="peer_multiaddr"
+    )
+    relay_client: Literal["auto", "on", "off"] = key(
+        "auto",
+        "Be reached through relays, the configured ones and those met: on; off; auto: while others cannot dial this node.",
+    )
+    relay_service: bool = key(False, "Be a relay for others (circuit relay v2); for nodes that everybody can dial.")
+    relay_reservations: int = key(1024, "Most peers that a relay keeps reachable.", least=1, most=1_000_000)
+    relay_reservations_per_ip: int = key(64, "Most of them with one IP address.", least=1, most=1_000_000)
+    relay_circuits: int = key(4096, "Most connections through this relay at a time.", least=1, most=1_000_000)
+    relay_circuits_per_peer: int = key(256, "Most of them from or to one peer.", least=1, most=1_000_000)
+    relay_circuit_s: float = key(
+        0.0,
+        "Longest time of one, seconds; 0: no limit. go peers send no ordinary requests over a relay with a limit.",
+        least=0,
+        most=31_536_000,
+    )
+    relay_circuit_bytes: int = key(
+        0, "Most bytes through one in each direction; 0: no limit, see above.", least=0, most=2**53
+    )
     nat: Literal["off"] = key("off", "Port mapping and hole punching; this version has none.")
     dial_s: float = key(15.0, "Longest time to reach a peer, seconds.", least=0.1, most=600)
     connections: int = key(
