@@ -36,6 +36,11 @@ class PeerBook(PeerStore):
             return []
         return data.get_addrs()
 
+    def protocols_of(self, peer_id: ID) -> list[str]:
+        """What a peer has said it serves; nothing while it has said nothing."""
+        data = self.peer_data_map.get(peer_id)
+        return [] if data is None else data.get_protocols()
+
     def addrs(self, peer_id: ID) -> list[Multiaddr]:
         if self.is_connected(peer_id):
             return self.known(peer_id)

@@ -62,7 +62,7 @@ def test_a_circuit_keeps_its_relay(relay: str) -> None:
     found, transport = relay_of(address)
     assert str(found) == RELAY
     assert relay == f"{transport or ''}/p2p/{RELAY}"
-    assert transport is None or circuit_over(found, transport) == address
+    assert circuit_over(found, transport) == address
 
 
 def test_order_of_dialling() -> None:
