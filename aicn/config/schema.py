@@ -89,12 +89,10 @@ class P2P:
     dial_s: float = key(15.0, "Longest time to reach a peer, seconds.", least=0.1, most=600)
     connections: int = key(
         1000,
-        "Most open connections; inbound ones may take seven of eight places, more are refused.",
+        "Most open connections, an eighth of them for peers that we dial; above three quarters those of least use are closed.",
         least=8,
         most=100_000,
     )
-    connections_high: int = key(900, "Above so many connections those of least use are closed.", least=4, most=100_000)
-    connections_low: int = key(700, "How many are left then.", least=1, most=100_000)
     connections_per_ip: int = key(
         64,
         "Most inbound connections from one address (IPv6: from one /64); loopback has no limit.",

@@ -73,9 +73,7 @@ class Swarm(upstream.Swarm):
         self._most_connections = config.connections
         self._door = Door(config.connections - outbound_room(config.connections), per_ip=config.connections_per_ip)
         self._handshakes = Handshakes(_MOST_HANDSHAKES, deadline_s=HANDSHAKE_S)
-        self.trimmer = Trimmer(
-            self.open_connections, self._value, low=config.connections_low, high=config.connections_high
-        )
+        self.trimmer = Trimmer(self.open_connections, self._value, most=config.connections)
         self.listeners = {str(listener.get_addrs()[0]): listener for listener in listeners}
         self.find: Callable[[ID], Awaitable[None]] | None = None  # looks for addresses of a peer in the DHT
         self._dialer = Dialer(self._attempt, self.candidates, self._find, deadline_s=config.dial_s)

@@ -14,23 +14,23 @@ from aicn.p2p.connection import Connection
 log = logging.getLogger(__name__)
 
 GRACE_S = 20.0  # a new connection is spared as long: identify has to tell first what the peer is good for (go: 20 s)
-_EVERY_S = 1.0  # between looks; above `high` new connections still find the places up to the hard limit
+_EVERY_S = 1.0  # between looks; meanwhile new connections find the last quarter of the places
 
 
 class Trimmer:
-    """Above `high` connections closes down to `low`, the least useful first.
+    """When three quarters of the `most` connections that may be are open, closes the least useful ones, down to three fifths.
 
     These are second connections of a peer, then those of peers of little value, inbound before outbound, the newest first: whoever
     floods us is new. Never closed: those of protected peers, those with a request on them, those in their first GRACE_S.
     """
 
     def __init__(
-        self, connections: Callable[[], Sequence[Connection]], value: Callable[[ID], int], *, low: int, high: int
+        self, connections: Callable[[], Sequence[Connection]], value: Callable[[ID], int], *, most: int
     ) -> None:
         self._connections = connections
         self._value = value  # how useful a peer is
-        self._low = low
-        self._high = high
+        self._high = most * 3 // 4  # below what inbound connections alone may take (limits.py)
+        self._low = most * 3 // 5
         self._protected: defaultdict[ID, set[str]] = defaultdict(set)
 
     def protect(self, peer: ID, tag: str) -> None:
