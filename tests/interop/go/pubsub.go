@@ -1,0 +1,83 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"time"
+
+	pubsub "github.com/libp2p/go-libp2p-pubsub"
+	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/peer"
+)
+
+// join makes the peer a member of its topic; each message of others is an event.
+func join(ctx context.Context, h host.Host, s *settings) (*pubsub.Topic, error) {
+	open, options := pubsub.NewFloodSub, []pubsub.Option{}
+	switch s.router {
+	case "floodsub":
+	case "gossipsub":
+		open = pubsub.NewGossipSub
+		options = append(options, pubsub.WithFloodPublish(true)) // as the existing network's nodes
+	default:
+		return nil, fmt.Errorf("pubsub: %q", s.router)
+	}
+	if s.direct != "" {
+		info, err := peer.AddrInfoFromString(s.direct)
+		if err != nil {
+			return nil, err
+		}
+		options = append(options, pubsub.WithDirectPeers([]peer.AddrInfo{*info}))
+	}
+	service, err := open(ctx, h, options...)
+	if err != nil {
+		return nil, err
+	}
+	topic, err := service.Join(s.topic)
+	if err != nil {
+		return nil, err
+	}
+	subscription, err := topic.Subscribe(pubsub.WithBufferSize(4096))
+	if err != nil {
+		return nil, err
+	}
+	go hear(ctx, h.ID(), subscription)
+	return topic, nil
+}
+
+func hear(ctx context.Context, own peer.ID, subscription *pubsub.Subscription) {
+	for {
+		message, err := subscription.Next(ctx)
+		if err != nil {
+			return // the peer ends
+		}
+		if message.GetFrom() != own {
+			emit(object{"event": "message", "peer": message.GetFrom().String(), "size": len(message.Data), "sha256": digest(message.Data)})
+		}
+	}
+}
+
+func digest(data []byte) string {
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:])
+}
+
+// publish sends `count` messages of `size` bytes, `pause_ms` apart, and returns their hashes.
+func publish(n *node, ctx context.Context, _ peer.ID, r request) (any, error) {
+	digests := []string{}
+	for len(digests) < r.Count {
+		data := random(r.Size)
+		if err := n.topic.Publish(ctx, data); err != nil {
+			return nil, err
+		}
+		digests = append(digests, digest(data))
+		time.Sleep(time.Duration(r.PauseMS) * time.Millisecond)
+	}
+	return digests, nil
+}
+
+// topicPeers are those that are known to be subscribed.
+func topicPeers(n *node, _ context.Context, _ peer.ID, _ request) (any, error) {
+	return n.topic.ListPeers(), nil
+}
