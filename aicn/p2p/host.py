@@ -5,6 +5,7 @@ open_host
      ├─ dht                  unless dht_mode is none
      ├─ topic.run            pubsub
      ├─ swarm.run            listeners, connections and their streams, dials, identify
+     ├─ relays.client.run    places with relays
      └─ keep_connected       bootstrap peers
 """
 
@@ -36,6 +37,7 @@ from aicn.p2p.library import LibraryHost
 from aicn.p2p.listener import Listener, bind
 from aicn.p2p.peerbook import PeerBook
 from aicn.p2p.protocols import Handler, Protocols
+from aicn.p2p.relay.service import Relays
 from aicn.p2p.stream import Stream
 from aicn.p2p.swarm import Swarm
 from aicn.p2p.topic import Topic
@@ -73,8 +75,10 @@ class Host:
             config=config,
         )
         announce = [addresses.parse(text, field="p2p.announce") for text in config.announce]
-        self._library = LibraryHost(self._swarm, announce=announce, agent_version=agent_version)
-        self._protocols.attach(self._library.multiselect)
+        self._library = LibraryHost(self._swarm, self._protocols, announce=announce, agent_version=agent_version)
+        self._relays = Relays(config, self._swarm, self._protocols, direct=self._library.direct)
+        self._library.circuits = self._relays.client.addresses
+        self._library.identified = self._identified
         self._dht = self._make_dht()
         self._topic = Topic(self._library, config.topic, router=config.pubsub_router)
 
@@ -86,9 +90,14 @@ class Host:
         dht = Dht(self._swarm, self._protocols, prefix=self._config.dht_prefix, advertised=self._library.advertised)
         dht.set_server(mode == "server" or (mode == "auto" and public))
         self._swarm.find = dht.find
-        self._library.identified = dht.identified
         self._swarm.register_notifee(OnDisconnect(dht.disconnected))
         return dht
+
+    async def _identified(self, peer: ID) -> None:
+        """Identify has told what `peer` serves."""
+        self._relays.client.reconsider()
+        if self._dht is not None:
+            await self._dht.identified(peer)
 
     async def run(self, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
         """Be on the network until cancelled; then every connection and port is closed at once."""
@@ -97,9 +106,11 @@ class Host:
                 nursery.start_soon(self._dht.run)
                 nursery.start_soon(meet, self._dht, self._swarm, self._config.topic)
             await nursery.start(self._topic.run)
+            nursery.start_soon(self._library.identify.run)
             await nursery.start(self._swarm.run)  # after those whom the first connection concerns
             peers = [addresses.split_peer(text, field="p2p.bootstrap") for text in self._config.bootstrap]
             nursery.start_soon(keep_connected, self._swarm, peers)
+            nursery.start_soon(self._relays.client.run)
             task_status.started()
 
     # ---- who we are ----

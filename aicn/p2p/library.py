@@ -14,6 +14,8 @@ from libp2p.tools.anyio_service.trio_manager import TrioManager
 from multiaddr import Multiaddr
 
 from aicn.p2p import addresses
+from aicn.p2p.identify import Identify
+from aicn.p2p.protocols import Protocols
 from aicn.p2p.swarm import Swarm
 
 log = logging.getLogger(__name__)
@@ -24,20 +26,30 @@ _RESTART_S = 1.0  # before a part of a service that broke runs again
 class LibraryHost(BasicHost):
     """What identify, DHT and pubsub take for the host.
 
-    In place of what upstream's does: identify runs in the swarm's nursery, not in system tasks (host/basic_host.py:1183), and again
-    after each connecting, not only while the peer is unknown (:1218); 0.0.0.0 is not advertised.
+    In place of what upstream's does: identify is ours (identify.py) and runs in the swarm's nursery, not in system tasks
+    (host/basic_host.py:1183), and again after each connecting, not only while the peer is unknown (:1218); 0.0.0.0 is not advertised.
     """
 
-    def __init__(self, swarm: Swarm, *, announce: Sequence[Multiaddr], agent_version: str) -> None:
-        self.agent_version = agent_version  # read by fixes/identify.py
+    def __init__(
+        self, swarm: Swarm, protocols: Protocols, *, announce: Sequence[Multiaddr], agent_version: str
+    ) -> None:
         self._swarm = swarm
         self._announce = tuple(announce)
-        self.identified: Callable[[ID], Awaitable[None]] | None = None  # told of each peer that identify spoke with
+        self.circuits: Callable[[], Sequence[Multiaddr]] = tuple  # this node's addresses through relays
+        self.learnt: Callable[[], Sequence[Multiaddr]] = tuple  # what peers and routers say of this node's addresses
+        self.identified: Callable[[ID], Awaitable[None]] | None = None  # told of each peer that has said who it is
         super().__init__(swarm, disable_identify_address_discovery=True)
+        protocols.attach(self.multiselect)
+        self.identify = Identify(self, swarm, swarm.book, protocols, agent_version=agent_version)
+        self.identify.updated = self._tell_identified
 
     def advertised(self) -> list[Multiaddr]:
         """Where others may reach this node, without its peer id."""
-        return list(self._announce) or self._swarm.own_addresses()
+        return [*self.direct(), *self.circuits()]
+
+    def direct(self) -> list[Multiaddr]:
+        """Those of them that do not lead through a relay."""
+        return list(self._announce) or list(dict.fromkeys((*self._swarm.own_addresses(), *self.learnt())))
 
     def get_addrs(self) -> list[Multiaddr]:
         suffix = Multiaddr(f"/p2p/{self.get_id()}")
@@ -49,8 +61,13 @@ class LibraryHost(BasicHost):
             self._swarm.nursery.start_soon(self._identify_task_entry, peer_id, reason)
 
     async def _identify_peer(self, peer_id: ID, *, reason: str) -> None:
-        await super()._identify_peer(peer_id, reason=reason)
-        if self.identified is not None and peer_id in self._identified_peers:
+        connection = self._swarm.live(peer_id)
+        if connection is not None and await self.identify.ask(connection) and not connection.is_closed:
+            self._identified_peers[peer_id] = reason
+            await self._tell_identified(peer_id)
+
+    async def _tell_identified(self, peer_id: ID) -> None:
+        if self.identified is not None:
             await self.identified(peer_id)
 
 
