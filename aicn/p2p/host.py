@@ -35,6 +35,7 @@ from aicn.p2p.dht.service import Dht
 from aicn.p2p.identity import Key, peer_id_of
 from aicn.p2p.library import LibraryHost
 from aicn.p2p.listener import Listener, bind
+from aicn.p2p.network_key import network_key
 from aicn.p2p.peerbook import PeerBook
 from aicn.p2p.protocols import Handler, Protocols
 from aicn.p2p.relay.service import Relays
@@ -67,7 +68,7 @@ class Host:
             self._book,
             Upgrader(
                 keys,
-                psk=bytes.fromhex(config.psk) or None,
+                psk=network_key(config),
                 streams_per_connection=config.streams_per_connection,
             ),
             self._protocols,
@@ -78,6 +79,7 @@ class Host:
         self._library = LibraryHost(self._swarm, self._protocols, announce=announce, agent_version=agent_version)
         self._relays = Relays(config, self._swarm, self._protocols, direct=self._library.direct)
         self._library.circuits = self._relays.client.addresses
+        self._relays.client.changed = self._library.identify.changed
         self._library.identified = self._identified
         self._dht = self._make_dht()
         self._topic = Topic(self._library, config.topic, router=config.pubsub_router)
