@@ -136,7 +136,7 @@ def announce(config: Config, node: Node, address: str) -> None:
     for listening in info.addresses:
         print(f"  p2p      {listening}/p2p/{info.peer_id}")
     print(f"  http     http://{address}/api/v0")
-    if config.p2p.psk:
+    if config.p2p.psk or config.p2p.psk_file:
         print("  private network: on")
     sys.stdout.flush()
     _notify_systemd("READY=1")

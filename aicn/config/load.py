@@ -150,6 +150,8 @@ def _nearest_section(name: str) -> str:
 
 def _check_together(config: Config, path: Path) -> None:
     """What no key can tell alone."""
+    if config.p2p.psk and config.p2p.psk_file:
+        raise ConfigError(f"{path}: p2p.psk_file: expected nothing, as p2p.psk is set; the key has one place")
     host, port = host_port(config.http.listen)
     for address in config.p2p.listen:
         p2p_host, p2p_port, _ = multiaddr_tcp(address)

@@ -57,6 +57,9 @@ class P2P:
         secret=True,
         kind="hex32",
     )
+    psk_file: str = key(
+        "", "A file with that key instead: 64 hex digits, or the swarm.key of an IPFS network.", kind="file"
+    )
     dht_mode: Literal["auto", "server", "client", "none"] = key(
         "auto",
         "Part in the DHT: server answers queries; client only asks; auto is server when listening on a public address.",

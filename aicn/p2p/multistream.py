@@ -73,6 +73,10 @@ def check_answer(buffer: bytes, protocol: str) -> int | None:
     raise ProtocolViolation(f"junk where the agreement to {protocol} should be")
 
 
+class NoGreeting(ProtocolViolation):
+    """The peer speaks something else than multistream-select."""
+
+
 class Responder:
     """The responder's side: fed with what came, says what to answer and when a protocol was agreed on."""
 
@@ -97,7 +101,7 @@ class Responder:
             if not self._buffer.startswith(HEADER):
                 if HEADER.startswith(self._buffer):
                     return b""
-                raise ProtocolViolation("multistream-select: no greeting")  # at the first wrong byte, not after more
+                raise NoGreeting("multistream-select: no greeting")  # at the first wrong byte, not after more
             self._greeted = True
             self._buffer = self._buffer[len(HEADER) :]
             answer = HEADER

@@ -35,6 +35,7 @@ from aicn.p2p.dialing import Dialer
 from aicn.p2p.limits import Door, Handshakes, outbound_room
 from aicn.p2p.listener import Listener
 from aicn.p2p.muxer import Yamux
+from aicn.p2p.network_key import OtherNetwork, Warnings
 from aicn.p2p.peerbook import PeerBook
 from aicn.p2p.protocols import Protocols
 from aicn.p2p.tcp import TcpConnection
@@ -72,6 +73,7 @@ class Swarm(upstream.Swarm):
         self._protocols = protocols
         self._most_connections = config.connections
         self._door = Door(config.connections - outbound_room(config.connections), per_ip=config.connections_per_ip)
+        self._warnings = Warnings()
         self._handshakes = Handshakes(_MOST_HANDSHAKES, deadline_s=HANDSHAKE_S)
         self.trimmer = Trimmer(self.open_connections, self._value, most=config.connections)
         self.listeners = {str(listener.get_addrs()[0]): listener for listener in listeners}
@@ -122,6 +124,8 @@ class Swarm(upstream.Swarm):
                 if not self._full() and len(self.connections.get(muxer.peer_id, ())) < _MOST_PER_PEER:
                     self._dialer.backoff.forget(muxer.peer_id)
                     await self._run_connection(muxer, raw, "Inbound", circuit)
+        except OtherNetwork:
+            self._warn_of(raw)
         except Exception as error:  # noqa: BLE001 - the boundary of one inbound connection
             log.debug("inbound connection from %s failed: %r", circuit or raw.get_remote_address(), error)
         finally:
@@ -129,6 +133,11 @@ class Swarm(upstream.Swarm):
 
     def _full(self) -> bool:
         return self._open >= self._most_connections
+
+    def _warn_of(self, raw: IRawConnection) -> None:
+        ip = _ip_of(raw)
+        if ip is not None:
+            self._warnings.other_network(str(ip))
 
     def _value(self, peer: ID) -> int:
         """How useful a connection to `peer` is: how many of our protocols it speaks."""
@@ -165,7 +174,9 @@ class Swarm(upstream.Swarm):
         try:
             muxer = await upgrade(raw, peer)
             return cast(Connection, await self.nursery.start(self._run_outbound, muxer, raw, circuit))
-        except AicnError:
+        except AicnError as error:
+            if isinstance(error, OtherNetwork):
+                self._warn_of(raw)
             await _close(raw)
             raise
         except Exception as error:  # noqa: BLE001 - each security transport has its own

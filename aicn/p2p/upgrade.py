@@ -6,7 +6,8 @@ where once is enough, and waits for more of what is plainly junk, such as the by
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Protocol
 
 import trio
@@ -23,6 +24,7 @@ from libp2p.security.tls.transport import TLSTransport as Tls
 from aicn.errors import ProtocolViolation, Unsupported
 from aicn.p2p import certificate, multistream
 from aicn.p2p.muxer import Yamux
+from aicn.p2p.network_key import OtherNetwork
 from aicn.p2p.psk import PrivateConnection
 from aicn.p2p.yamux import Limits
 
@@ -53,7 +55,8 @@ class Upgrader:
     async def outbound(self, raw: IRawConnection, peer: ID) -> Yamux:
         """Upgrade a connection that we dialled. An exception when it fails or `peer` is not who answers."""
         raw = self._protect(raw)
-        security = await propose(raw, tuple(self._security))
+        with self._one_network():
+            security = await propose(raw, tuple(self._security))
         secured = await self._security[security].secure_outbound(raw, peer)
         if secured.get_remote_peer() != peer:
             raise ProtocolViolation(f"{secured.get_remote_peer()} answers there")
@@ -68,7 +71,8 @@ class Upgrader:
         within `patience_s` of its greeting; two who do so need different patience.
         """
         raw = self._protect(raw)
-        security, initiator = await meet(raw, tuple(self._security), patience_s)
+        with self._one_network():
+            security, initiator = await meet(raw, tuple(self._security), patience_s)
         raw.is_initiator = initiator
         transport = self._security[security]
         secured = await (transport.secure_outbound(raw, peer) if initiator else transport.secure_inbound(raw))
@@ -80,13 +84,24 @@ class Upgrader:
     async def inbound(self, raw: IRawConnection) -> Yamux:
         """Upgrade a connection that we accepted. An exception when it fails."""
         raw = self._protect(raw)
-        security = await respond(raw, self._security)
+        with self._one_network():
+            security = await respond(raw, self._security)
         secured = await self._security[security].secure_inbound(raw)
         await respond(secured, (YAMUX,))
         return self._muxer(secured, secured.get_remote_peer())
 
     def _protect(self, raw: IRawConnection) -> IRawConnection:
         return raw if self._psk is None else PrivateConnection(raw, self._psk)
+
+    @contextmanager
+    def _one_network(self) -> Iterator[None]:
+        """The block begins the conversation: with another key all is junk from the first byte on. OtherNetwork."""
+        try:
+            yield
+        except multistream.NoGreeting as error:
+            if self._psk is None:
+                raise
+            raise OtherNetwork("the peer has another private network key, or none") from error
 
     def _muxer(self, secured: ISecureConn, peer: ID) -> Yamux:
         return Yamux(secured, peer, limits=self._limits)
@@ -147,7 +162,7 @@ async def _respond(connection: Duplex, responder: multistream.Responder, receive
 async def _expect_greeting(connection: Duplex) -> None:
     for expected in multistream.HEADER:
         if (await _read_byte(connection))[0] != expected:
-            raise ProtocolViolation("no multistream-select there; perhaps another private network")
+            raise multistream.NoGreeting("no multistream-select there; perhaps another private network")
 
 
 async def _read_message(connection: Duplex) -> bytes:
