@@ -14,7 +14,7 @@ from libp2p.network.swarm import Swarm
 from libp2p.peer.peerstore import PeerStore
 from libp2p.tools.anyio_service.trio_manager import TrioManager
 
-from aicn.p2p.fixes import identify, noise, pubsub, tcp
+from aicn.p2p.fixes import noise, pubsub, tcp
 from aicn.p2p.fixes.patch import expect
 
 
@@ -26,7 +26,6 @@ def apply() -> None:
     expect(TrioManager, "run_task", "run")
     tcp.apply()
     noise.apply()
-    identify.apply()
     pubsub.apply()
     # The library logs what any stranger can cause at WARNING and ERROR: a flood. What matters is logged by our own code.
     logging.getLogger("libp2p").setLevel(logging.CRITICAL)
