@@ -32,6 +32,7 @@ async def keep_connected(swarm: Swarm, peers: Iterable[tuple[ID, Multiaddr]]) ->
 
 async def _keep_one(swarm: Swarm, peer: ID, known: list[Multiaddr]) -> None:
     delay = _FIRST_DELAY_S
+    swarm.trimmer.protect(peer, "bootstrap")
     while True:
         swarm.book.add_addrs(peer, known)
         try:

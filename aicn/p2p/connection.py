@@ -25,6 +25,8 @@ from aicn.p2p.stream import Stream
 if TYPE_CHECKING:
     from aicn.p2p.swarm import Swarm
 
+STANDING = ("/meshsub/", "/floodsub/")  # protocols whose streams stay open as long as the connection does
+
 Direction = Literal["Inbound", "Outbound"]
 StreamServer = Callable[["Connection", YamuxStream], Awaitable[None]]
 
@@ -111,7 +113,9 @@ class Connection(INetConn):
     async def open_stream(self, protocol: str) -> Stream:
         """A stream on this very connection. MuxedConnError when it has ended."""
         prefix = multistream.proposal(protocol)
-        return Stream(await self.muxer.open_stream(), self.peer_id, prefix=prefix, awaiting=protocol)
+        stream = await self.muxer.open_stream()
+        stream.in_use = not protocol.startswith(STANDING)
+        return Stream(stream, self.peer_id, prefix=prefix, awaiting=protocol)
 
     # What upstream's own protocols need: streams of the library's kind.
 
