@@ -45,28 +45,28 @@ class BenchError(Exception):
     """Something broke; no figure."""
 
 
-@dataclass
-class Process:
-    """A child and its vital signs."""
+@dataclass(frozen=True)
+class Vitals:
+    """The vital signs of a process."""
 
-    name: str
-    child: subprocess.Popen[bytes]
+    pid: int
 
     def cpu_s(self) -> float:
         """Processor time of all its threads so far."""
-        fields = Path(f"/proc/{self.child.pid}/stat").read_text().rpartition(")")[2].split()
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / TICKS  # utime and stime (proc(5), fields 14 and 15)
 
     def rss_mb(self) -> float:
-        status = Path(f"/proc/{self.child.pid}/status").read_text()
+        status = Path(f"/proc/{self.pid}/status").read_text()
         match = re.search(r"VmRSS:\s+(\d+) kB", status)
         return int(match[1]) / 1024 if match else 0.0
 
 
-@dataclass
-class Daemon(Process):
+@dataclass(frozen=True)
+class Daemon(Vitals):
     """A node under measurement."""
 
+    name: str
     api: str  # http://127.0.0.1:port/api/v0
     ready_s: float  # from spawning it to /readyz answering 200
     log: Path
@@ -109,7 +109,7 @@ def daemon(name: str, directory: Path) -> Iterator[Daemon]:
         )
     with ended(child):
         _wait_ready(name, child, port, log)
-        yield Daemon(name, child, f"http://127.0.0.1:{port}/api/v0", time.monotonic() - start, log)
+        yield Daemon(child.pid, name, f"http://127.0.0.1:{port}/api/v0", time.monotonic() - start, log)
 
 
 @contextlib.contextmanager

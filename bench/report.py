@@ -14,7 +14,6 @@ from bench.rows import Metric
 
 LAST = Path(__file__).with_name("last.json")
 PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
-BEGIN, END = "<!-- bench: begin -->", "<!-- bench: end -->"
 
 
 @dataclass(frozen=True)
@@ -87,16 +86,19 @@ def machine() -> dict[str, Any]:
 
 def record(figures: list[Figure]) -> None:
     """Make these the last recorded figures, and put them into the page."""
+    LAST.write_text(json.dumps({"machine": machine(), "figures": [asdict(f) for f in figures]}, indent=1) + "\n")
+    write_block("bench", [row[:5] + row[6:] for row in table(figures, {})])
+
+
+def write_block(name: str, rows: list[tuple[str, ...]]) -> None:
+    """Put a table into the page in place of the block `name`, with the machine above it."""
+    begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
     where = machine()
-    LAST.write_text(json.dumps({"machine": where, "figures": [asdict(f) for f in figures]}, indent=1) + "\n")
-    without_last = [row[:5] + row[6:] for row in table(figures, {})]
-    block = (
-        f"{BEGIN}\n{where['date']}, {where['cores']} cores, Python {where['python']}, {where['system']}\n\n"
-        f"{markdown(without_last)}\n{END}"
+    before, _, rest = PAGE.read_text().partition(begin)
+    PAGE.write_text(
+        f"{before}{begin}\n{where['date']}, {where['cores']} cores, Python {where['python']}, {where['system']}\n\n"
+        f"{markdown(rows)}\n{end}{rest.partition(end)[2]}"
     )
-    page = PAGE.read_text()
-    before, _, rest = page.partition(BEGIN)
-    PAGE.write_text(before + block + rest.partition(END)[2])
 
 
 def show(value: float | None) -> str:

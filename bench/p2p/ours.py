@@ -1,0 +1,56 @@
+"""aicn.p2p under the loads."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from aicn.config.schema import P2P
+from aicn.domain.ids import PeerId
+from aicn.p2p.host import Host, open_host
+from aicn.p2p.identity import generate_key, parse_key
+from aicn.p2p.stream import Stream as PeerStream
+from bench.p2p.stack import LISTEN, Handler, Node, Stream
+
+
+class OurStream:
+    """Aborts where PeerStream resets; everything else has the same name."""
+
+    def __init__(self, stream: PeerStream) -> None:
+        self.send_all = stream.send_all
+        self.send_eof = stream.send_eof
+        self.receive_some = stream.receive_some
+        self.finish = stream.finish
+        self._reset = stream.reset
+
+    async def abort(self) -> None:
+        self._reset()
+
+
+class OurNode:
+    def __init__(self, host: Host) -> None:
+        self._host = host
+
+    @property
+    def address(self) -> str:
+        return f"{self._host.addresses()[0]}/p2p/{self._host.id}"
+
+    async def connect(self, address: str) -> None:
+        await self._host.connect(address)
+
+    async def open_stream(self, address: str, protocol: str) -> Stream:
+        return OurStream(await self._host.open_stream(PeerId(address.rpartition("/")[2]), protocol))
+
+    def serve(self, protocol: str, handler: Handler) -> None:
+        async def serve(stream: PeerStream) -> None:
+            await handler(OurStream(stream))
+
+        self._host.serve(protocol, serve)
+
+
+@asynccontextmanager
+async def open_node() -> AsyncIterator[Node]:
+    """A host without DHT; pubsub and identify run, as they do with stock."""
+    config = P2P(listen=(LISTEN,), dht_mode="none")
+    async with open_host(config, parse_key(generate_key()), agent_version="aicn/bench") as host:
+        yield OurNode(host)

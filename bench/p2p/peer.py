@@ -1,0 +1,50 @@
+"""One process of the bench.
+
+python -m bench.p2p.peer serve STACK                    prints its address, ends when standard input does
+python -m bench.p2p.peer load STACK ADDRESS SERVER_PID  prints the figures as JSON
+python -m bench.p2p.peer soak STACK ADDRESS SERVER_PID STREAMS
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import trio
+
+from bench.nodes import Vitals
+from bench.p2p.loads import run_loads
+from bench.p2p.soak import soak
+from bench.p2p.stack import OpenNode, opener, serve_all
+
+
+async def serve(open_node: OpenNode) -> None:
+    async with open_node() as node:
+        serve_all(node)
+        print(node.address, flush=True)
+        await trio.lowlevel.wait_readable(sys.stdin.fileno())  # nothing is ever written to it
+
+
+async def measure(open_node: OpenNode, mode: str, address: str, server: Vitals, *numbers: str) -> None:
+    result: Mapping[str, Any]
+    if mode == "soak":
+        result = await soak(open_node, address, server, Vitals(os.getpid()), streams=int(numbers[0]))
+    else:
+        result = await run_loads(open_node, address, server)
+    print(json.dumps(result))
+
+
+def main() -> None:
+    mode, stack, *rest = sys.argv[1:]
+    if mode == "serve":
+        trio.run(serve, opener(stack))
+    else:
+        address, pid, *numbers = rest
+        trio.run(measure, opener(stack), mode, address, Vitals(int(pid)), *numbers)
+
+
+if __name__ == "__main__":
+    main()
