@@ -114,6 +114,20 @@ def rank(address: Multiaddr) -> int:
     return reach + 3 if is_circuit(address) else reach
 
 
+def read_plain(encoded: Iterable[bytes]) -> list[Multiaddr]:
+    """Those of the multiaddrs that a peer sent which are an IP address and a port: what is neither, or junk, is left out."""
+    found: list[Multiaddr] = []
+    for one in encoded:
+        try:
+            address = without_peer(Multiaddr(one))
+            names = [protocol.name for protocol in address.protocols()]
+        except (MultiaddrError, ValueError):
+            continue
+        if names in (["ip4", "tcp"], ["ip6", "tcp"]):
+            found.append(address)
+    return found
+
+
 def from_socket(name: tuple[str | int, ...]) -> Multiaddr:
     """The multiaddr of a TCP socket's name: (host, port) of IPv4, (host, port, flow, scope) of IPv6."""
     host, port = str(name[0]).split("%")[0], name[1]
