@@ -55,6 +55,15 @@ async def ask(node: Daemon, worker: Daemon) -> httpx.Response:
     return await node.post("/chat/completion", chat(worker.peer_id))
 
 
+async def until_answered(node: Daemon, worker: Daemon, *, within: float = 30.0) -> None:
+    """Until the worker's model can be asked through `node`: the worker needs a moment to learn how it is reachable, and to tell."""
+    status = 0
+    with trio.move_on_after(within):
+        while (status := (await ask(node, worker)).status_code) != 200:  # noqa: ASYNC110 - other processes
+            await trio.sleep(0.2)
+    assert status == 200, f"{status}; asker: {node.log[-20:]}; worker: {worker.log[-20:]}"
+
+
 async def connections(node: Daemon, peer: Daemon) -> list[dict[str, Any]]:
     """Those of `node` with `peer`."""
     return [one for one in (await node.post("/swarm/peers")).json() if one["peer"] == peer.peer_id]

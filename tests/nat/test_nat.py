@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.nat.links import open_link
-from tests.nat.nodes import PORT, ask, at, model_in, node_in, rtt_s, until
+from tests.nat.nodes import PORT, ask, at, connections, model_in, node_in, rtt_s, until, until_answered
 from tests.nat.topology import PUBLIC, open_internet
 
 pytestmark = [pytest.mark.nat, pytest.mark.e2e, pytest.mark.timeout(120), pytest.mark.usefixtures("namespaces")]
@@ -30,6 +30,21 @@ async def test_without_a_relay_only_the_public_node_reaches_a_worker_behind_nat(
             assert refused.status_code in (404, 504), refused.text
             connected = await asker.post("/swarm/connect", {"node_addr": at(worker, net.b.router_ip)})
             assert connected.status_code == 504, connected.text
+
+
+async def test_a_relay_makes_a_worker_behind_nat_reachable(tmp_path: Path) -> None:
+    with open_internet(symmetric=True) as net:
+        async with (
+            node_in(net.public, tmp_path / "public", dht_mode="server", relay_service=True) as public,
+            node_in(net.b.node, tmp_path / "worker", bootstrap=at(public, PUBLIC)) as worker,
+            node_in(net.a.node, tmp_path / "input", bootstrap=at(public, PUBLIC)) as asker,
+            model_in(net.b.node, worker) as endpoint,
+        ):
+            await until_answered(asker, worker)
+            answer = await ask(asker, worker)
+            assert answer.json()["data"]["choices"][0]["message"]["content"] == endpoint.text
+            (found,) = await connections(asker, worker)
+            assert "/p2p-circuit" in found["addr"], found
 
 
 async def test_a_dead_line_is_noticed_and_recovered(tmp_path: Path) -> None:
