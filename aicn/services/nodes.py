@@ -8,7 +8,7 @@ import trio
 
 from aicn.domain.ids import PeerId
 from aicn.domain.registration import Project
-from aicn.errors import AicnError, AnswerBroken, DeadlineExceeded
+from aicn.errors import AicnError, AnswerBroken, DeadlineExceeded, ProtocolViolation, TooLarge
 from aicn.services.ports import Peers, PeerStream
 from aicn.services.registration import Registration
 from aicn.wire import control as wire
@@ -41,6 +41,8 @@ class Nodes:
             if frame is None:
                 raise AnswerBroken(f"peer {node} ended the stream without an answer")
             return wire.decode_projects(frame)
+        except TooLarge as error:  # not the caller's fault, as that class would have it
+            raise ProtocolViolation(f"peer {node}: {error.message}") from None
         finally:
             stream.reset()
 

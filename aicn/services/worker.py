@@ -12,6 +12,7 @@ from aicn.domain.inference import Accepted, Chunk, End, InferenceRequest
 from aicn.domain.registration import Endpoint
 from aicn.errors import AicnError, Busy, DeadlineExceeded, InternalError, ProtocolViolation, TooLarge
 from aicn.services.admission import Admission, Ticket
+from aicn.services.arrivals import Arrivals
 from aicn.services.ports import Answer, Endpoints, PeerStream
 from aicn.services.registration import Registration
 from aicn.wire import inference as wire
@@ -21,6 +22,8 @@ log = logging.getLogger(__name__)
 
 _RECEIVE_S = 30.0  # a request must have arrived whole by then: 32 MiB over a 10 Mbit/s line
 _RECEIVING_BYTES = 256 * 2**20  # of requests that are not complete yet, over all peers: eight of the largest size
+_PEER_SHARE = 4  # a peer may hold the fourth part of that, or one request of the largest size
+_TAKE_S = 75.0  # for the requester to take a piece: longer than a gateway waits for its own client; else a place is lost for ever
 _TELL_S = 5.0  # to get a failure to a peer whose window may be full
 
 
@@ -94,7 +97,9 @@ class Worker:
         self._limits = limits
         self._frame_bytes = request_bytes + wire.REQUEST_OVERHEAD_BYTES
         self._admissions: dict[tuple[str, str], Admission] = {}
-        self._receiving = 0  # bytes of incomplete requests
+        self._arrivals = Arrivals(
+            total=_RECEIVING_BYTES, per_peer=max(_RECEIVING_BYTES // _PEER_SHARE, self._frame_bytes)
+        )
         self._active = 0  # exchanges with peers
         self._idle = trio.Event()
         self._stopping = False
@@ -145,11 +150,11 @@ class Worker:
         request = await self._receive(stream)
         answer = self.open(request)
         try:
-            await stream.send_all(wire.encode_accepted(answer.accepted))
+            await _deliver(stream, wire.encode_accepted(answer.accepted))
             async for chunk in answer:
-                await stream.send_all(wire.encode_chunk(chunk))
+                await _deliver(stream, wire.encode_chunk(chunk))
             assert answer.end is not None
-            await stream.send_all(wire.encode_end(answer.end))
+            await _deliver(stream, wire.encode_end(answer.end))
             await stream.send_eof()
         finally:
             await answer.aclose()
@@ -165,15 +170,13 @@ class Worker:
                     if frame is not None:
                         raise ProtocolViolation("something follows the request")
                     held += len(data)
-                    self._receiving += len(data)
-                    if self._receiving > _RECEIVING_BYTES:
-                        raise Busy("too many large requests are arriving at once", retry_after=1.0)
+                    self._arrivals.add(stream.peer, len(data))
                     reader.feed(data)
                     frame = reader.next_frame()
                     if frame is not None and reader.pending:
                         raise ProtocolViolation("something follows the request")
         finally:
-            self._receiving -= held
+            self._arrivals.release(stream.peer, held)
         if scope.cancelled_caught:
             raise DeadlineExceeded(f"the request did not arrive within {_RECEIVE_S:g} s")
         if frame is None:
@@ -197,6 +200,15 @@ class Worker:
             concurrency = self._limits.model_concurrency.get(endpoint.model, self._limits.concurrency)
             self._admissions[name] = Admission(concurrency=concurrency, queue=self._limits.queue)
         return self._admissions[name]
+
+
+async def _deliver(stream: PeerStream, data: bytes) -> None:
+    """Hand a part of the answer to the requester; DeadlineExceeded, and a reset, when it does not take it."""
+    with trio.CancelScope(deadline=trio.current_time() + _TAKE_S) as scope:
+        await stream.send_all(data)
+    if scope.cancelled_caught:
+        stream.reset()  # a part of `data` may have left: nothing that makes sense can follow
+        raise DeadlineExceeded(f"the requester takes nothing for {_TAKE_S:g} s")
 
 
 def _ms(seconds: float) -> int:

@@ -295,7 +295,7 @@ async def test_what_is_no_request_is_refused(case: str) -> None:
         assert frame is not None
         assert type(wire.decode_answer(frame)) is error
         assert world.endpoints.requests == []
-        assert world.worker._receiving == 0
+        assert world.worker._arrivals._held == 0
 
 
 async def test_a_request_that_never_completes_is_given_up(autojump_clock: MockClock) -> None:
@@ -304,6 +304,30 @@ async def test_a_request_that_never_completes_is_given_up(autojump_clock: MockCl
         await stream.send_all(a_frame(a_request())[:20])
         assert b"deadline_exceeded" in await stream.receive_some()
         assert trio.current_time() == pytest.approx(30, abs=1)
+
+
+async def test_a_requester_that_takes_nothing_loses_its_place(autojump_clock: MockClock) -> None:
+    async with a_world(lambda _: [bytes(1000)] * 100, Limits(concurrency=1, queue_s=100), window=4096) as world:
+        stream = await world.peers[INPUT].open_stream(WORKER, wire.PROTOCOL)
+        await stream.send_all(a_frame(a_request()))
+        await stream.send_eof()
+        honest = await world.askers[INPUT].open(WORKER, a_request(deadline=trio.current_time() + 1000))
+        assert honest.accepted.queue_position == 1
+        await all_of(honest)
+        assert stream.was_reset
+        assert world.endpoints.answers[0].closed
+
+
+async def test_a_node_that_answers_too_much_is_at_fault_itself() -> None:
+    async with a_world(lambda _: []) as world:
+
+        async def liar(stream: Any) -> None:
+            await stream.receive_some()
+            await stream.send_all(framing.encode_frame(bytes(2_000_000))[:100])
+
+        world.peers[WORKER].serve(control.PROTOCOL, liar)
+        with pytest.raises(ProtocolViolation):
+            await world.nodes[INPUT].projects_of(WORKER)
 
 
 async def _answer_with(world: World, data: bytes, *, reset: bool = False) -> Answer:
