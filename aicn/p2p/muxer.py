@@ -233,7 +233,7 @@ class Yamux(IMuxedConn):
             try:
                 changed = self.session.receive(data)
             except ProtocolViolation as error:
-                logger.info("peer %s: %s", self.peer_id, error)
+                logger.debug("peer %s: %s", self.peer_id, error)  # any stranger can do it, as often as it likes
                 self._shut(str(error), go_away=PROTOCOL_ERROR)
                 return
             self._apply(changed)
