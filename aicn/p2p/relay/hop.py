@@ -72,16 +72,18 @@ class Hop:
 
     async def _reserve(self, messages: Messages, connection: Connection) -> None:
         ip = "" if connection.remote is None else str(addresses.ip_of(connection.remote))
-        expires = self.ledger.reserve(connection.peer, ip, time.time())
-        if expires is None:
+        if not self.ledger.reserve(connection.peer, ip, trio.current_time()):
             await _refuse(messages, Status.RESERVATION_REFUSED)
             return
         here = Multiaddr(f"/p2p/{self._swarm.get_peer_id()}")
-        place = Reservation(expire=int(expires), addrs=[one.encapsulate(here).to_bytes() for one in self._advertised()])
+        place = Reservation(
+            expire=int(time.time() + self.ledger.limits.reservation_s),
+            addrs=[one.encapsulate(here).to_bytes() for one in self._advertised()],
+        )
         await _answer(messages, Status.OK, reservation=place, limit=self._limit())
 
     async def _connect(self, messages: Messages, source: ID, target: ID) -> None:
-        if source == target or not self.ledger.holds(target, time.time()):
+        if source == target or not self.ledger.holds(target, trio.current_time()):
             await _refuse(messages, Status.NO_RESERVATION)
         elif not self.ledger.open(source, target):
             await _refuse(messages, Status.RESOURCE_LIMIT_EXCEEDED)

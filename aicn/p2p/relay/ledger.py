@@ -47,17 +47,16 @@ class Ledger:
         """How many there are, lapsed ones included that nobody has asked about yet."""
         return len(self._reservations)
 
-    def reserve(self, peer: ID, ip: str, now: float) -> float | None:
-        """Keep a place for `peer`, or keep it on; until when, None when there is no room."""
+    def reserve(self, peer: ID, ip: str, now: float) -> bool:
+        """Keep a place for `peer`, or keep it on, for `reservation_s` from now; False when there is no room."""
         self._drop(peer)
         if self._crowded(ip):
             self._sweep(now)
             if self._crowded(ip):
-                return None
-        expires = now + self.limits.reservation_s
-        self._reservations[peer] = _Reservation(ip, expires)
+                return False
+        self._reservations[peer] = _Reservation(ip, now + self.limits.reservation_s)
         self._by_ip[ip] += 1
-        return expires
+        return True
 
     def holds(self, peer: ID, now: float) -> bool:
         """Whether `peer` has a place."""
