@@ -59,7 +59,7 @@ async def until_answered(node: Daemon, worker: Daemon, *, within: float = 30.0) 
     """Until the worker's model can be asked through `node`: the worker needs a moment to learn how it is reachable, and to tell."""
     status = 0
     with trio.move_on_after(within):
-        while (status := (await ask(node, worker)).status_code) != 200:  # noqa: ASYNC110 - other processes
+        while (status := (await ask(node, worker)).status_code) != 200:
             await trio.sleep(0.2)
     assert status == 200, f"{status}; asker: {node.log[-20:]}; worker: {worker.log[-20:]}"
 
