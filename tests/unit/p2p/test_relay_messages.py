@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from libp2p.peer.id import ID
 from multiaddr import Multiaddr
 
@@ -138,3 +140,13 @@ def test_a_relay_names_only_itself_and_little() -> None:
 def test_a_place_is_renewed_well_before_it_lapses(left_s: int, renew_s: int) -> None:
     place = Reservation(expire=max(0, int(time.time()) + left_s))
     assert _renewal(place) == pytest.approx(renew_s, abs=2)
+
+
+@given(
+    st.lists(st.binary(max_size=60) | st.binary(max_size=40).map(lambda data: b"\xa5\x03" + bytes([len(data)]) + data))
+)
+def test_no_address_of_a_relay_breaks_us(junk: list[bytes]) -> None:
+    relay = Relay("/ip4/10.0.0.1/tcp/1")
+    place = Reservation(addrs=[*junk, *(b"\x04\x7f\x00\x00\x01\x06\x00\x01" + one for one in junk)])
+    found = _circuits(relay, place)  # type: ignore[arg-type]
+    assert 1 <= len(found) <= 4
