@@ -10,7 +10,7 @@ import trio
 from aicn.config.schema import Limits
 from aicn.domain.inference import Accepted, Chunk, End, InferenceRequest
 from aicn.domain.registration import Endpoint
-from aicn.errors import AicnError, Busy, DeadlineExceeded, InternalError, ProtocolViolation, TooLarge
+from aicn.errors import AicnError, AnswerBroken, Busy, DeadlineExceeded, InternalError, ProtocolViolation, TooLarge
 from aicn.services.admission import Admission, Ticket
 from aicn.services.arrivals import Arrivals
 from aicn.services.ports import Answer, Endpoints, PeerStream
@@ -189,8 +189,11 @@ class Worker:
 
     async def _tell(self, stream: PeerStream, error: AicnError) -> None:
         with trio.move_on_after(_TELL_S):
-            await stream.send_all(wire.encode_failure(error))
-            await stream.send_eof()
+            try:
+                await stream.send_all(wire.encode_failure(error))
+                await stream.send_eof()
+            except AnswerBroken:
+                log.debug("peer %s has gone and is not told: %s", stream.peer, error.message)
             return
         stream.reset()
 
