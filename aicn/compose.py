@@ -39,6 +39,7 @@ from aicn.services.inference import Inference
 from aicn.services.nodes import Nodes
 from aicn.services.registration import Registration
 from aicn.services.worker import Worker
+from aicn.storage.addresses import Addresses
 from aicn.storage.database import open_database
 from aicn.storage.registrations import Registrations
 from aicn.wire import control, inference
@@ -73,7 +74,7 @@ async def open_node(config: Config) -> AsyncIterator[Node]:
     limits = _limits(config)
     async with (
         open_database(config.storage.dir) as database,
-        open_host(config.p2p, key, agent_version=f"aicn/{__version__}") as host,
+        open_host(config.p2p, key, agent_version=f"aicn/{__version__}", address_book=Addresses(database)) as host,
         open_endpoints(limits) as endpoints,
     ):
         registration = Registration(Registrations(database))

@@ -30,3 +30,24 @@ class Connection:
     address: str  # the remote multiaddr without /p2p/<id>
     rtt: float  # seconds, smoothed; 0: not measured yet
     direction: Literal["Inbound", "Outbound"]
+
+
+@dataclass(frozen=True, slots=True)
+class DialOutcome:
+    """How an attempt to reach a peer at an address has ended."""
+
+    peer: PeerId
+    address: str  # multiaddr without /p2p/<id>
+    at: float  # Unix time
+    reached: bool
+
+
+@dataclass(frozen=True, slots=True)
+class KnownAddress:
+    """An address at which a peer was reached before."""
+
+    peer: PeerId
+    address: str  # multiaddr without /p2p/<id>
+    connected_at: float  # Unix time of the last success
+    successes: int
+    failures: int  # in a row, since the last success

@@ -3,10 +3,11 @@
 open_host
  └─ nursery
      ├─ dht                  unless dht_mode is none
-     ├─ topic.run            pubsub
+     ├─ topics.run           pubsub
      ├─ swarm.run            listeners, connections and their streams, dials, identify
      ├─ relays.client.run    places with relays
-     └─ keep_connected       bootstrap peers
+     ├─ keep_connected       bootstrap peers
+     └─ history.run          addresses that were good, in `address_book` if there is one
 """
 
 from __future__ import annotations
@@ -32,18 +33,20 @@ from aicn.p2p import addresses, fixes
 from aicn.p2p.bootstrap import keep_connected
 from aicn.p2p.dht.rendezvous import meet
 from aicn.p2p.dht.service import Dht
+from aicn.p2p.history import History
 from aicn.p2p.identity import Key, peer_id_of
 from aicn.p2p.library import LibraryHost
 from aicn.p2p.listener import Listener, bind
 from aicn.p2p.network_key import network_key
 from aicn.p2p.peerbook import PeerBook
 from aicn.p2p.protocols import Handler, Protocols
+from aicn.p2p.pubsub.service import Topics
 from aicn.p2p.relay.service import Relays
 from aicn.p2p.stream import Stream
 from aicn.p2p.swarm import Swarm
-from aicn.p2p.topic import Topic
 from aicn.p2p.upgrade import Upgrader
 from aicn.p2p.watching import OnDisconnect
+from aicn.services.ports import AddressBook
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +57,15 @@ _KNOWN_S = 7200  # how long an address that a user named is remembered without a
 class Host:
     """This node among its peers."""
 
-    def __init__(self, config: P2P, key: Key, listeners: Sequence[Listener], *, agent_version: str) -> None:
+    def __init__(
+        self,
+        config: P2P,
+        key: Key,
+        listeners: Sequence[Listener],
+        *,
+        agent_version: str,
+        address_book: AddressBook | None,
+    ) -> None:
         self._config = config
         self._id = peer_id_of(key)
         self._agent_version = agent_version
@@ -81,8 +92,11 @@ class Host:
         self._library.circuits = self._relays.client.addresses
         self._relays.client.changed = self._library.identify.changed
         self._library.identified = self._identified
+        self._history = None if address_book is None else History(self._swarm, address_book)
         self._dht = self._make_dht()
-        self._topic = Topic(self._library, config.topic, router=config.pubsub_router)
+        self.topics = Topics(self._swarm, self._protocols, keys, router=config.pubsub_router)
+        self.topics.join(config.topic)
+        self._swarm.register_notifee(OnDisconnect(self._disconnected))
 
     def _make_dht(self) -> Dht | None:
         mode = self._config.dht_mode
@@ -92,7 +106,6 @@ class Host:
         dht = Dht(self._swarm, self._protocols, prefix=self._config.dht_prefix, advertised=self._library.advertised)
         dht.set_server(mode == "server" or (mode == "auto" and public))
         self._swarm.find = dht.find
-        self._swarm.register_notifee(OnDisconnect(dht.disconnected))
         return dht
 
     async def _identified(self, peer: ID) -> None:
@@ -100,6 +113,13 @@ class Host:
         self._relays.client.reconsider()
         if self._dht is not None:
             await self._dht.identified(peer)
+        await self.topics.identified(peer)
+
+    def _disconnected(self, peer: ID) -> None:
+        """A connection to `peer` has ended."""
+        if self._dht is not None:
+            self._dht.disconnected(peer)
+        self.topics.disconnected(peer)
 
     async def run(self, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
         """Be on the network until cancelled; then every connection and port is closed at once."""
@@ -107,11 +127,14 @@ class Host:
             if self._dht is not None:
                 nursery.start_soon(self._dht.run)
                 nursery.start_soon(meet, self._dht, self._swarm, self._config.topic)
-            await nursery.start(self._topic.run)
+            await nursery.start(self.topics.run)
             nursery.start_soon(self._library.identify.run)
             await nursery.start(self._swarm.run)  # after those whom the first connection concerns
             peers = [addresses.split_peer(text, field="p2p.bootstrap") for text in self._config.bootstrap]
             nursery.start_soon(keep_connected, self._swarm, peers)
+            if self._history is not None:
+                self._swarm.on_dialled(self._history.note)
+                nursery.start_soon(self._history.run)
             nursery.start_soon(self._relays.client.run)
             task_status.started()
 
@@ -190,7 +213,9 @@ def _parse(peer: PeerId) -> ID:
 
 
 @asynccontextmanager
-async def open_host(config: P2P, key: Key, *, agent_version: str) -> AsyncIterator[Host]:
+async def open_host(
+    config: P2P, key: Key, *, agent_version: str, address_book: AddressBook | None = None
+) -> AsyncIterator[Host]:
     """Join the network as `key` while the block runs. `agent_version` is what identify tells others, such as aicn/0.1.0.
 
     StartupError when an address cannot be listened on (nothing was started then) or libp2p is not the version we correct.
@@ -201,7 +226,7 @@ async def open_host(config: P2P, key: Key, *, agent_version: str) -> AsyncIterat
     try:
         for text in config.listen:
             listeners.append(bind(addresses.parse(text, field="p2p.listen")))  # noqa: PERF401 - those bound are closed below
-        host = Host(config, key, listeners, agent_version=agent_version)
+        host = Host(config, key, listeners, agent_version=agent_version, address_book=address_book)
         async with trio.open_nursery() as nursery:
             await nursery.start(host.run)
             try:

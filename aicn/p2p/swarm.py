@@ -122,7 +122,8 @@ class Swarm(upstream.Swarm):
                 with self._handshakes.one():
                     muxer = await self._upgrader.inbound(raw)
                 if not self._full() and len(self.connections.get(muxer.peer_id, ())) < _MOST_PER_PEER:
-                    self._dialer.backoff.forget(muxer.peer_id)
+                    for dialer in (self._dialer, self._direct_dialer):
+                        dialer.backoff.forget(muxer.peer_id)
                     await self._run_connection(muxer, raw, "Inbound", circuit)
         except OtherNetwork:
             self._warn_of(raw)
@@ -275,6 +276,10 @@ class Swarm(upstream.Swarm):
 
     def _direct_candidates(self, peer: ID) -> list[Multiaddr]:
         return [one for one in self.candidates(peer) if not addresses.is_circuit(one)]
+
+    def on_dialled(self, tell: Callable[[ID, Multiaddr, bool], None]) -> None:
+        """Have `tell` told of each address that was dialled, and whether the peer was reached there."""
+        self._dialer.tell = self._direct_dialer.tell = tell
 
     async def _find(self, peer: ID) -> None:
         if self.find is not None:

@@ -10,7 +10,7 @@ import trio
 
 from aicn.domain.ids import PeerId
 from aicn.domain.inference import Accepted, Chunk, End, InferenceRequest
-from aicn.domain.nodes import Connection, NodeInfo
+from aicn.domain.nodes import Connection, DialOutcome, KnownAddress, NodeInfo
 from aicn.domain.registration import Endpoint
 
 
@@ -96,3 +96,16 @@ class RegistrationStore(Protocol):
 
     async def replace_project(self, project: str, endpoints: Sequence[Endpoint]) -> None:
         """The project has exactly these endpoints from now on, atomically; none: it is gone."""
+
+
+class AddressBook(Protocol):
+    """Durable addresses at which peers were reached. StorageError."""
+
+    async def load(self, limit: int) -> Sequence[KnownAddress]:
+        """At most `limit`, the most promising first: those that fail the least, then those that were reached last."""
+
+    async def record(self, outcomes: Sequence[DialOutcome]) -> None:
+        """Take down what happened, in order, atomically. A failure of an address that was never reached is no news.
+
+        What failed ten times in a row and was not reached for 30 days is forgotten.
+        """
