@@ -115,7 +115,12 @@ class Connection(INetConn):
         prefix = multistream.proposal(protocol)
         stream = await self.muxer.open_stream()
         stream.in_use = not protocol.startswith(STANDING)
-        return Stream(stream, self.peer_id, prefix=prefix, awaiting=protocol)
+        return Stream(stream, self.peer_id, prefix=prefix, awaiting=protocol, lacks=self._lacks)
+
+    def _lacks(self, protocol: str) -> bool:
+        """Whether the peer has told identify what it serves, and this is not among it."""
+        served = self.swarm.book.protocols_of(self.peer)
+        return bool(served) and protocol not in served
 
     # What upstream's own protocols need: streams of the library's kind.
 

@@ -28,6 +28,7 @@ class YamuxStream(IMuxedStream):
         self._readable: trio.Event | None = None  # set while somebody waits
         self._writable: trio.Event | None = None
         self._reset_callback: Callable[[], object] | None = None
+        self.has_sent = False  # data; what comes first is no longer ours to choose
         self.in_use = False  # somebody waits for what it brings: its connection is not to be closed for lack of room
 
     @property
@@ -70,6 +71,7 @@ class YamuxStream(IMuxedStream):
                     conn.grant_turns()
                     continue
             start += conn.session.send(state, data, start)
+            self.has_sent = True
             conn.flush()
 
     def send_eof(self) -> None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import nullcontext
+
 import trio
 from libp2p.stream_muxer.exceptions import MuxedStreamError
 
 from aicn.domain.ids import PeerId
-from aicn.errors import AnswerBroken, ProtocolViolation
+from aicn.errors import AnswerBroken, ProtocolViolation, Unsupported
 from aicn.p2p import multistream
 from aicn.p2p.muxed_stream import YamuxStream
+
+FINISH_S = 10.0  # for the little that a finished handler leaves to be sent
 
 
 class Stream:
@@ -19,13 +24,22 @@ class Stream:
     agreement is the prefix: it travels with the answer, or alone as soon as the handler has to wait for more.
     """
 
-    __slots__ = ("_awaiting", "_peer", "_prefix", "_scopes", "_stream")
+    __slots__ = ("_awaiting", "_lacks", "_peer", "_prefix", "_scopes", "_stream")
 
-    def __init__(self, stream: YamuxStream, peer: PeerId, *, prefix: bytes, awaiting: str | None = None) -> None:
+    def __init__(
+        self,
+        stream: YamuxStream,
+        peer: PeerId,
+        *,
+        prefix: bytes,
+        awaiting: str | None = None,
+        lacks: Callable[[str], bool] = lambda _: False,
+    ) -> None:
         self._stream = stream
         self._peer = peer
         self._prefix = prefix
         self._awaiting = awaiting
+        self._lacks = lacks  # whether the peer has said that it does not speak a protocol
         self._scopes: list[trio.CancelScope] = []
 
     @property
@@ -33,12 +47,15 @@ class Stream:
         return self._peer
 
     async def send_all(self, data: bytes) -> None:
-        if self._prefix:
-            data, self._prefix = self._prefix + data, b""
+        prefix, self._prefix = self._prefix, b""
         try:
-            await self._stream.send_all(data)
-        except MuxedStreamError as error:
-            raise self._broken(error) from None
+            await self._stream.send_all(prefix + data if prefix else data)
+        except BaseException as error:
+            if not self._stream.has_sent:
+                self._prefix = prefix  # cancelled before a byte of it was queued; it leaves in one frame
+            if isinstance(error, MuxedStreamError):
+                raise self._broken(error) from None
+            raise
 
     async def send_eof(self) -> None:
         if self._prefix:
@@ -82,9 +99,16 @@ class Stream:
         self._stream.abort()
 
     async def finish(self) -> None:
-        """Close both directions: what was sent arrives, what the peer still sends is thrown away."""
-        await self.send_eof()
-        self._stream.finish()
+        """Close both directions: what was sent arrives, what the peer still sends is thrown away.
+
+        Waits, at most FINISH_S, only when nothing was sent yet and the connection's output is full; then the stream is reset.
+        """
+        with trio.move_on_after(FINISH_S) if self._prefix else nullcontext() as patience:
+            await self.send_eof()
+        if patience is not None and patience.cancelled_caught:
+            self.reset()
+        else:
+            self._stream.finish()
 
     def cancel_on_reset(self, scope: trio.CancelScope) -> None:
         self._scopes.append(scope)
@@ -94,5 +118,8 @@ class Stream:
         for scope in self._scopes:
             scope.cancel()
 
-    def _broken(self, error: MuxedStreamError) -> AnswerBroken:
+    def _broken(self, error: MuxedStreamError) -> AnswerBroken | Unsupported:
+        if self._awaiting and self._lacks(self._awaiting):
+            # A go peer's reset may overtake its refusal; what it told identify says as much.
+            return Unsupported(f"{self._peer} does not speak {self._awaiting}")
         return AnswerBroken(f"{self._peer}: {error}")

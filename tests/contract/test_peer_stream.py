@@ -219,3 +219,48 @@ async def test_peer(pair: Pair) -> None:
     assert one.peer != other.peer
     assert one.peer
     assert other.peer
+
+
+@pytest.mark.parametrize("cancelled", ["send", "receive"])
+async def test_a_first_step_that_is_cancelled_may_be_repeated(ends: Pair, cancelled: str) -> None:
+    one, other = ends
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await (one.send_all(b"lost") if cancelled == "send" else one.receive_some())
+    assert scope.cancelled_caught
+    await one.send_all(b"hello")
+    await one.send_eof()
+    assert await soon(lambda: read_all(other)) == b"hello"
+    await other.send_all(b"back")
+    await other.send_eof()
+    assert await soon(lambda: read_all(one)) == b"back"
+
+
+async def test_cancelled_reads_and_writes_leave_other_streams_alone() -> None:
+    async with open_test_host() as a, open_test_host() as b:
+
+        async def echo(stream: Stream) -> None:
+            while data := await stream.receive_some():
+                await stream.send_all(data)
+
+        b.serve(PROTOCOL, echo)
+        await a.connect(full_address(b))
+        kept = await a.open_stream(b.id, PROTOCOL)
+        for number in range(200):
+            stream = await a.open_stream(b.id, PROTOCOL)
+            with trio.move_on_after(0.0005 * (number % 4)):
+                while True:
+                    await stream.send_all(bytes(50_000))
+                    await stream.receive_some()
+            if number % 2:
+                stream.reset()
+            else:
+                await stream.send_eof()
+            message = f"message {number}".encode()
+            await kept.send_all(message)
+            received = b""
+            with trio.fail_after(10):
+                while len(received) < len(message):
+                    received += await kept.receive_some()
+            assert received == message
+        assert [one.peer for one in a.connections()] == [b.id]

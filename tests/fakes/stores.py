@@ -1,9 +1,11 @@
-"""Stores in memory, held to the same contract as the real ones (tests/contract/test_registration_store.py)."""
+"""Stores in memory, held to the same contract as the real ones (tests/contract/test_…_store.py, test_address_book.py)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
+from aicn.domain.nodes import DialOutcome, KnownAddress
 from aicn.domain.registration import Endpoint
 
 
@@ -24,3 +26,40 @@ class MemoryRegistrations:
             self.projects[project] = tuple(endpoints)
         else:
             self.projects.pop(project, None)
+
+
+class MemoryAddresses:
+    """AddressBook without a disk; `failure`, when set, is what every call raises."""
+
+    def __init__(self) -> None:
+        self.known: dict[tuple[str, str], KnownAddress] = {}
+        self.failure: Exception | None = None
+        self.recorded = 0  # calls
+
+    async def load(self, limit: int) -> Sequence[KnownAddress]:
+        self._fail()
+        best = sorted(self.known.values(), key=lambda one: (one.failures, -one.connected_at, one.peer, one.address))
+        return best[:limit]
+
+    async def record(self, outcomes: Sequence[DialOutcome]) -> None:
+        self._fail()
+        self.recorded += 1
+        for one in outcomes:
+            key = (one.peer, one.address)
+            before = self.known.get(key)
+            if one.reached:
+                successes = 1 if before is None else before.successes + 1
+                self.known[key] = KnownAddress(one.peer, one.address, one.at, successes, 0)
+            elif before is not None:
+                self.known[key] = replace(before, failures=before.failures + 1)
+        if outcomes:
+            self._drop(max(one.at for one in outcomes) - 30 * 86_400)
+
+    def _drop(self, old: float) -> None:
+        for key, one in list(self.known.items()):
+            if one.failures >= 10 and one.connected_at < old:
+                del self.known[key]
+
+    def _fail(self) -> None:
+        if self.failure is not None:
+            raise self.failure

@@ -10,8 +10,10 @@ import psutil
 import pytest
 import trio
 from libp2p.network.stream.net_stream import NetStream
+from libp2p.peer.id import ID
 
 from aicn.errors import (
+    AnswerBroken,
     InvalidRequest,
     StartupError,
     UnknownNode,
@@ -19,6 +21,7 @@ from aicn.errors import (
     Unsupported,
 )
 from aicn.p2p import multistream
+from aicn.p2p.stream import Stream
 from tests.fakes.hosts import (
     ECHO,
     PEER_OF_NOBODY,
@@ -241,3 +244,22 @@ async def test_nothing_grows() -> None:
         after = await state()
         assert all(now <= then + 3 for then, now in zip(before, after, strict=True)), (before, after)
         assert process.memory_info().rss - memory < 8 << 20
+
+
+async def test_a_reset_by_a_peer_that_never_offered_the_protocol_says_so() -> None:
+    """A go peer resets the stream behind its refusal, and the reset may overtake it."""
+    async with open_test_host() as a, open_test_host() as b:
+
+        async def reset_at_once(stream: Stream) -> None:
+            stream.reset()
+
+        b.serve("/test/known/1", reset_at_once)
+        await a.connect(full_address(b))
+        known = ID.from_base58(b.id)
+        await until(lambda: a._book.protocols_of(known))
+        with pytest.raises(AnswerBroken):
+            await exchange(a, b, protocol="/test/known/1")
+        a._book.peer_data_map[known].set_protocols(["/another/1"])
+        with pytest.raises(Unsupported, match="/test/known/1"):
+            await exchange(a, b, protocol="/test/known/1")
+        assert len(a.connections()) == 1
