@@ -41,15 +41,16 @@ def split_peer(text: str, *, field: str = "address") -> tuple[ID, Multiaddr]:
 def diallable(address: Multiaddr) -> bool:
     """Whether we can dial it: an IP address or name, a port, and a peer; or a relay that can be dialled so, and a circuit.
 
-    A circuit's relay may also be named by its peer id alone: /p2p/<relay>/p2p-circuit.
+    A circuit's relay may also be named by its peer id alone: /p2p/<relay>/p2p-circuit. False too for what peers send that is no
+    multiaddr at all: the library looks at the values of one, such as a name's, only when it is asked for them.
     """
-    if is_circuit(address):
-        try:
-            _, transport = relay_of(address)
-        except ProtocolViolation:
-            return False
+    try:
+        names = [protocol.name for protocol, _ in address.items()]
+        transport = relay_of(address)[1] if is_circuit(address) else None
+    except (MultiaddrError, ValueError, ProtocolViolation):
+        return False
+    if "p2p-circuit" in names:
         return transport is None or diallable(transport)
-    names = [protocol.name for protocol in address.protocols()]
     return len(names) >= 2 and names[0] != "tcp" and names[1] == "tcp" and _DIALLABLE.issuperset(names)
 
 

@@ -65,6 +65,14 @@ def test_a_circuit_keeps_its_relay(relay: str) -> None:
     assert circuit_over(found, transport) == address
 
 
+@pytest.mark.parametrize(
+    "values", ["3602fffe", "35020a20", "a50300"]
+)  # dns4 and dns that are no text, an empty peer id
+def test_an_address_whose_values_are_junk_is_not_diallable(values: str) -> None:
+    assert not diallable(Multiaddr(bytes.fromhex(values + "060001")))
+    assert not diallable(Multiaddr(bytes.fromhex("047f000001060001" + values)))
+
+
 def test_order_of_dialling() -> None:
     texts = [
         "/ip4/8.8.8.8/tcp/1",
