@@ -88,7 +88,15 @@ class P2P:
     relay_circuit_bytes: int = key(
         0, "Most bytes through one in each direction; 0: no limit, see above.", least=0, most=2**53
     )
-    nat: Literal["off"] = key("off", "Port mapping and hole punching; this version has none.")
+    port_mapping: bool = key(
+        True, "Ask the router for a port (UPnP) while this node has no public address; given back when it stops."
+    )
+    hole_punching: bool = key(
+        True, "Replace connections that come in through a relay by direct ones where the routers let them (DCUtR)."
+    )
+    autonat_service: bool = key(
+        True, "Tell peers whether they can be dialled (AutoNAT), by dialling them back at their own IP address."
+    )
     dial_s: float = key(15.0, "Longest time to reach a peer, seconds.", least=0.1, most=600)
     connections: int = key(
         1000,

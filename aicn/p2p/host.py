@@ -6,6 +6,7 @@ open_host
      ├─ topics.run           pubsub
      ├─ swarm.run            listeners, connections and their streams, dials, identify
      ├─ relays.client.run    places with relays
+     ├─ nat.run              AutoNAT, port mapping, hole punching
      ├─ keep_connected       bootstrap peers
      └─ history.run          addresses that were good, in `address_book` if there is one
 """
@@ -37,10 +38,12 @@ from aicn.p2p.history import History
 from aicn.p2p.identity import Key, peer_id_of
 from aicn.p2p.library import LibraryHost
 from aicn.p2p.listener import Listener, bind
+from aicn.p2p.nat import Nat
 from aicn.p2p.network_key import network_key
 from aicn.p2p.peerbook import PeerBook
 from aicn.p2p.protocols import Handler, Protocols
 from aicn.p2p.pubsub.service import Topics
+from aicn.p2p.reachability import State
 from aicn.p2p.relay.service import Relays
 from aicn.p2p.stream import Stream
 from aicn.p2p.swarm import Swarm
@@ -90,13 +93,35 @@ class Host:
         self._library = LibraryHost(self._swarm, self._protocols, announce=announce, agent_version=agent_version)
         self._relays = Relays(config, self._swarm, self._protocols, direct=self._library.direct)
         self._library.circuits = self._relays.client.addresses
-        self._relays.client.changed = self._library.identify.changed
+        self._relays.client.changed = self._relays_changed
         self._library.identified = self._identified
         self._history = None if address_book is None else History(self._swarm, address_book)
         self._dht = self._make_dht()
         self.topics = Topics(self._swarm, self._protocols, keys, router=config.pubsub_router)
         self.topics.join(config.topic)
         self._swarm.register_notifee(OnDisconnect(self._disconnected))
+
+        self.nat = Nat(
+            config,
+            self._swarm,
+            self._library,
+            self._protocols,
+            psk=network_key(config),
+            trusted={addresses.split_peer(one)[0] for one in (*config.bootstrap, *config.relays)},
+        )
+        self.nat.reachability.on_change(self._on_reachability)
+
+    def _on_reachability(self, state: State) -> None:
+        """Whether others can dial this node is known, or otherwise than before."""
+        self._relays.set_public(None if state is State.UNKNOWN else state is State.PUBLIC)
+        if self._dht is not None and self._config.dht_mode == "auto" and state is not State.UNKNOWN:
+            self._dht.set_server(state is State.PUBLIC)
+        self._library.identify.changed()
+
+    def _relays_changed(self) -> None:
+        """This node has places with other relays than before."""
+        self._library.identify.changed()
+        self.nat.reachability.set_relays([str(relay) for relay in self._relays.client.relays])
 
     def _make_dht(self) -> Dht | None:
         mode = self._config.dht_mode
@@ -110,6 +135,7 @@ class Host:
 
     async def _identified(self, peer: ID) -> None:
         """Identify has told what `peer` serves."""
+        self.nat.identified(peer)
         self._relays.client.reconsider()
         if self._dht is not None:
             await self._dht.identified(peer)
@@ -136,6 +162,7 @@ class Host:
                 self._swarm.on_dialled(self._history.note)
                 nursery.start_soon(self._history.run)
             nursery.start_soon(self._relays.client.run)
+            nursery.start_soon(self.nat.run)
             task_status.started()
 
     # ---- who we are ----

@@ -42,28 +42,30 @@ class Reachability:
         if changed:
             for listener in self._listeners:
                 listener(state)
-        self._say()
+        self.say()
 
     def set_relays(self, relays: Sequence[str]) -> None:
         """The peer ids of the relays through which others reach this node now."""
         self._relays = tuple(relays)
-        self._say()
+        self.say()
 
     def describe(self) -> str:
-        """The line for the operator; "" while nothing is known."""
+        """The line for the operator."""
         if self._state is State.PUBLIC:
             return f"reachable: publicly at {self._address}"
         if self._relays:
             behind = " (behind NAT)" if self._state is State.PRIVATE else ""
             return f"reachable: through relay {', '.join(self._relays)}{behind}"
+        ports = ", ".join(dict.fromkeys(self._listening()))
         if self._state is State.PRIVATE:
-            ports = ", ".join(dict.fromkeys(self._listening()))
             advice = f"add p2p.relays or forward port {ports}" if ports else "add p2p.relays"
             return f"reachable: only by peers that this node dials; {advice}"
-        return ""
+        where = f"at port {ports}" if ports else "nowhere, it does not listen"
+        return f"reachable: {where}; no peer has said yet whether from outside"
 
-    def _say(self) -> None:
+    def say(self) -> None:
+        """Log the line, unless it is the last one."""
         line = self.describe()
-        if line and line != self._said:
+        if line != self._said:
             self._said = line
             log.info("%s", line)
