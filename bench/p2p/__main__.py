@@ -18,6 +18,7 @@ from typing import Any
 
 from bench.nodes import BenchError, ended
 from bench.p2p.rows import HEAD, LAST_COLUMN, ROWS, SOAK, SOAK_METRICS, STACKS
+from bench.p2p.stack import COUNT, SINK
 from bench.report import machine, show, text, write_block
 
 WORK = Path(__file__).parents[2] / ".bench"
@@ -71,7 +72,8 @@ def measure(stacks: list[str], repeats: int) -> dict[str, dict[str, float]]:
     results: dict[str, list[dict[str, float]]] = {stack: [] for stack, program in programs.items() if program}
     for _ in range(repeats):
         for stack, found in results.items():
-            found.append(_client("load", "aicn" if stack == "go" else stack, programs[stack]))
+            client, bulk = ("aicn", SINK) if stack == "go" else (stack, COUNT)
+            found.append(_client("load", client, programs[stack], bulk))
             print(f"{stack}: " + ", ".join(f"{key} {show(value)}" for key, value in found[-1].items()), flush=True)
     return {
         stack: {key: statistics.median(run[key] for run in found) for key in found[0].keys() & found[-1].keys()}
@@ -105,10 +107,10 @@ def _server(stack: str) -> list[str]:
     return [str(program), "-security", "noise"]
 
 
-def _client(mode: str, stack: str, server: list[str], *numbers: str) -> dict[str, Any]:
+def _client(mode: str, stack: str, server: list[str], argument: str) -> dict[str, Any]:
     """What a client process of `stack` finds out against a fresh server process."""
     with _running(server) as (address, pid):
-        command = [sys.executable, "-m", "bench.p2p.peer", mode, stack, address, str(pid), *numbers]
+        command = [sys.executable, "-m", "bench.p2p.peer", mode, stack, address, str(pid), argument]
         done = subprocess.run(command, check=False, stdout=subprocess.PIPE, timeout=CLIENT_S)
     if done.returncode != 0:
         raise BenchError(f"the client of {stack} failed")

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import statistics
 import time
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Self
 
 import trio
@@ -34,6 +33,7 @@ class Bed:
     address: str  # the server's
     server: Vitals
     open_node: OpenNode  # makes further clients
+    bulk: str  # the protocol that reads to the end
 
     async def exchange(self) -> None:
         """A new stream, 1 KiB there and back."""
@@ -67,12 +67,12 @@ class Cost:
         return time.perf_counter(), time.process_time(), self.server.cpu_s()
 
 
-async def run_loads(open_node: OpenNode, address: str, server: Vitals) -> Results:
+async def run_loads(open_node: OpenNode, address: str, server: Vitals, *, bulk_protocol: str) -> Results:
     """All figures that one client process takes. An exception of a load is the end: a figure with failures in it is none."""
     results: Results = {}
     async with open_node() as client:
         await client.connect(address)
-        bed = Bed(client, address, server, open_node)
+        bed = Bed(client, address, server, open_node, bulk_protocol)
         for _ in range(WARM_UP):
             await bed.exchange()
         for load in (dials, one_by_one, by_workers, bulk, many_at_once):  # memory first, as long as none was freed
@@ -114,13 +114,14 @@ async def _requests(bed: Bed, *, workers: int) -> tuple[list[float], Cost]:
 
 
 async def bulk(bed: Bed) -> Results:
-    wanted = hashlib.sha256(bytes(BULK_BYTES)).hexdigest().encode()
-    stream = await bed.client.open_stream(bed.address, SINK)
+    """Blocks to the server's `bulk` protocol, which answers when it has read the last one."""
+    stream = await bed.client.open_stream(bed.address, bed.bulk)
     with Cost(bed.server) as cost:
         for _ in range(BULK_BYTES // len(BLOCK)):
             await stream.send_all(BLOCK)
         await stream.send_eof()
-        assert await read_all(stream) == wanted, "the server read something else"
+        answer = await read_all(stream)
+        assert answer == str(BULK_BYTES).encode() or bed.bulk == SINK, "the server read something else"
     await stream.finish()
     megabytes = BULK_BYTES / 1e6
     return {"bulk_mb_s": megabytes / cost.wall_s, "bulk_ms": (cost.client_s + cost.server_s) / megabytes * 1e3}
@@ -166,7 +167,7 @@ async def dials(bed: Bed) -> Results:
 
     async def connect(node: Node) -> None:
         await node.connect(bed.address)
-        await Bed(node, bed.address, bed.server, bed.open_node).exchange()
+        await replace(bed, client=node).exchange()
 
     async with AsyncExitStack() as stack:
         before = bed.server.rss_mb()

@@ -1,7 +1,7 @@
 """One process of the bench.
 
 python -m bench.p2p.peer serve STACK                    prints its address, ends when standard input does
-python -m bench.p2p.peer load STACK ADDRESS SERVER_PID  prints the figures as JSON
+python -m bench.p2p.peer load STACK ADDRESS SERVER_PID BULK_PROTOCOL  prints the figures as JSON
 python -m bench.p2p.peer soak STACK ADDRESS SERVER_PID STREAMS
 """
 
@@ -28,12 +28,12 @@ async def serve(open_node: OpenNode) -> None:
         await trio.lowlevel.wait_readable(sys.stdin.fileno())  # nothing is ever written to it
 
 
-async def measure(open_node: OpenNode, mode: str, address: str, server: Vitals, *numbers: str) -> None:
+async def measure(open_node: OpenNode, mode: str, address: str, server: Vitals, argument: str) -> None:
     result: Mapping[str, Any]
     if mode == "soak":
-        result = await soak(open_node, address, server, Vitals(os.getpid()), streams=int(numbers[0]))
+        result = await soak(open_node, address, server, Vitals(os.getpid()), streams=int(argument))
     else:
-        result = await run_loads(open_node, address, server)
+        result = await run_loads(open_node, address, server, bulk_protocol=argument)
     print(json.dumps(result))
 
 
@@ -42,8 +42,8 @@ def main() -> None:
     if mode == "serve":
         trio.run(serve, opener(stack))
     else:
-        address, pid, *numbers = rest
-        trio.run(measure, opener(stack), mode, address, Vitals(int(pid)), *numbers)
+        address, pid, argument = rest
+        trio.run(measure, opener(stack), mode, address, Vitals(int(pid)), argument)
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ LAST_COLUMN = HEAD.index("last")
 
 ONE = "new stream, 1 KiB there and back, 1 worker"
 MANY = "new stream, 1 KiB there and back, 32 workers"
-BULK = "256 MiB on one stream, SHA-256 at the end"
+BULK = "256 MiB on one stream (the Go peer hashes them)"
 ROWS = (
     Row(ONE, Metric("requests/s", "one_rps")),
     Row(ONE, Metric("ms p50", "one_p50_ms")),
