@@ -11,7 +11,6 @@ from aicn.errors import (
     UnknownNode,
 )
 from tests.fakes.hosts import (
-    CONFIG,
     ECHO,
     PEER_OF_NOBODY,
     echo,
@@ -113,29 +112,3 @@ async def test_bootstrap_peers_are_connected_again() -> None:
         await until(lambda: not public.connections(), seconds=1)
         await until(lambda: public.connections() and member.connections())
         assert port_of(public) == port
-
-
-@pytest.mark.parametrize("router", ["gossipsub", "floodsub"])
-async def test_members_of_the_topic_hear_each_other(router: str) -> None:
-    async with open_test_host(pubsub_router=router) as a, open_test_host(pubsub_router=router) as b:
-        await a.connect(full_address(b))
-        for one, other in ((a, b), (b, a)):
-            await one._topic._pubsub.wait_for_subscription(ID.from_base58(other.id), CONFIG.topic)
-            if router == "gossipsub":  # it sends to the mesh, which the next heartbeat makes
-                await one._topic._pubsub.wait_for_mesh(ID.from_base58(other.id), CONFIG.topic)
-        heard = []
-        b._topic._pubsub.set_topic_validator(CONFIG.topic, lambda _, message: not heard.append(message.data), False)
-        await a._topic._pubsub.publish(CONFIG.topic, b"hello")
-        await until(lambda: heard)
-        assert heard == [b"hello"]
-
-
-async def test_a_burst_of_messages_arrives() -> None:
-    async with open_test_host(pubsub_router="floodsub") as a, open_test_host(pubsub_router="floodsub") as b:
-        await a.connect(full_address(b))
-        await a._topic._pubsub.wait_for_subscription(ID.from_base58(b.id), CONFIG.topic)
-        heard = []
-        b._topic._pubsub.set_topic_validator(CONFIG.topic, lambda _, message: not heard.append(message.data), False)
-        for number in range(500):
-            await a._topic._pubsub.publish(CONFIG.topic, str(number).encode())
-        await until(lambda: len(heard) == 500)

@@ -2,7 +2,7 @@
 
 Each file says which upstream line is wrong, what goes wrong, and which test fails without it. What could be corrected by a class of
 ours instead is not here: see swarm.py, connection.py, listener.py, upgrade.py, psk.py, muxer.py, protocols.py, peerbook.py,
-library.py and dht/ in aicn/p2p.
+library.py, dht/ and pubsub/ in aicn/p2p.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from libp2p.network.swarm import Swarm
 from libp2p.peer.peerstore import PeerStore
 from libp2p.tools.anyio_service.trio_manager import TrioManager
 
-from aicn.p2p.fixes import noise, pubsub, tcp
+from aicn.p2p.fixes import noise, tcp
 from aicn.p2p.fixes.patch import expect
 
 
@@ -26,6 +26,5 @@ def apply() -> None:
     expect(TrioManager, "run_task", "run")
     tcp.apply()
     noise.apply()
-    pubsub.apply()
     # The library logs what any stranger can cause at WARNING and ERROR: a flood. What matters is logged by our own code.
     logging.getLogger("libp2p").setLevel(logging.CRITICAL)

@@ -9,7 +9,6 @@ import pytest
 import trio
 from libp2p.io.trio import TrioTCPStream
 from libp2p.network.connection.raw_connection import RawConnection
-from libp2p.pubsub import pubsub
 from libp2p.security.noise.io import NoiseTransportReadWriter
 
 from aicn.errors import StartupError
@@ -78,10 +77,6 @@ async def test_a_noise_record_may_come_in_many_pieces() -> None:
     noise: Any = PlainNoise()
     records = NoiseTransportReadWriter(RawConnection(tcp_stream(CountingSocket(*pieces)), True), noise)
     assert await records.read_msg() == big[::-1]
-
-
-async def test_a_subscription_holds_a_burst() -> None:
-    assert pubsub.SUBSCRIPTION_CHANNEL_SIZE == 4096
 
 
 def test_another_version_of_the_library_is_noticed() -> None:
