@@ -23,6 +23,7 @@ from bench.report import machine, show, text, write_block
 
 WORK = Path(__file__).parents[2] / ".bench"
 GO_PEER = Path(__file__).parents[2] / "tests" / "interop" / "go"
+GO_PROGRAM = WORK / "gopeer"
 LAST = Path(__file__).with_name("last.json")
 REPEATS = 3  # the implementations take turns; the figures are medians: machines are noisy
 CLIENT_S = 600  # all loads on a slow machine
@@ -68,12 +69,11 @@ def _arguments() -> argparse.Namespace:
 
 def measure(stacks: list[str], repeats: int) -> dict[str, dict[str, float]]:
     """Figures by implementation; one that is not there has none."""
-    programs = {stack: _server(stack) for stack in stacks}
-    results: dict[str, list[dict[str, float]]] = {stack: [] for stack, program in programs.items() if program}
+    there = [stack for stack in stacks if stack != "go" or _build_go()]
+    results: dict[str, list[dict[str, float]]] = {stack: [] for stack in there}
     for _ in range(repeats):
         for stack, found in results.items():
-            client, bulk = ("aicn", SINK) if stack == "go" else (stack, COUNT)
-            found.append(_client("load", client, programs[stack], bulk))
+            found.append(_round(stack))
             print(f"{stack}: " + ", ".join(f"{key} {show(value)}" for key, value in found[-1].items()), flush=True)
     return {
         stack: {key: statistics.median(run[key] for run in found) for key in found[0].keys() & found[-1].keys()}
@@ -82,7 +82,8 @@ def measure(stacks: list[str], repeats: int) -> dict[str, dict[str, float]]:
 
 
 def _soak(streams: int) -> int:
-    result = _client("soak", "aicn", _server("aicn"), str(streams))
+    with _running(_peer("serve", "aicn")) as server:
+        result = _client("soak", "aicn", server, str(streams))
     head: tuple[str, ...] = ("load", "figure", "value", "target", "ok")
     rows = [head] + [
         (SOAK, metric.name, show(result[metric.key]), metric.target, metric.verdict(result[metric.key]))
@@ -94,24 +95,37 @@ def _soak(streams: int) -> int:
     return 2 if result["lost"] or result["corrupted"] else 0
 
 
-def _server(stack: str) -> list[str]:
-    """The command of a server; empty when there is none here."""
-    if stack != "go":
-        return [sys.executable, "-m", "bench.p2p.peer", "serve", stack]
+def _round(stack: str) -> dict[str, Any]:
+    """All figures of one implementation, once."""
+    client = "aicn" if stack == "go" else stack
+    go = [str(GO_PROGRAM), "-security", "noise"]
+    with _running(go if stack == "go" else _peer("serve", stack)) as server:
+        figures = _client("load", client, server, SINK if stack == "go" else COUNT)
+    with (
+        _running([*go, "-relay", "unlimited"] if stack == "go" else _peer("relay", stack)) as (relay, _),
+        _running(_peer("serve", client, relay)) as server,
+    ):
+        return figures | _client("relayed", client, server)
+
+
+def _build_go() -> bool:
+    """The Go peer of the interop tests, if there is Go."""
     if shutil.which("go") is None or not (GO_PEER / "go.mod").exists():
         print("go: not measured, there is no Go here\n", flush=True)
-        return []
+        return False
     WORK.mkdir(exist_ok=True)
-    program = WORK / "gopeer"
-    subprocess.run(["go", "build", "-o", program, "."], check=True, cwd=GO_PEER)
-    return [str(program), "-security", "noise"]
+    subprocess.run(["go", "build", "-o", GO_PROGRAM, "."], check=True, cwd=GO_PEER)
+    return True
 
 
-def _client(mode: str, stack: str, server: list[str], argument: str) -> dict[str, Any]:
-    """What a client process of `stack` finds out against a fresh server process."""
-    with _running(server) as (address, pid):
-        command = [sys.executable, "-m", "bench.p2p.peer", mode, stack, address, str(pid), argument]
-        done = subprocess.run(command, check=False, stdout=subprocess.PIPE, timeout=CLIENT_S)
+def _peer(mode: str, stack: str, *arguments: str) -> list[str]:
+    return [sys.executable, "-m", "bench.p2p.peer", mode, stack, *arguments]
+
+
+def _client(mode: str, stack: str, server: tuple[str, int], *arguments: str) -> dict[str, Any]:
+    """What a client process of `stack` finds out about a server, of which (address, pid) is given."""
+    command = _peer(mode, stack, server[0], str(server[1]), *arguments)
+    done = subprocess.run(command, check=False, stdout=subprocess.PIPE, timeout=CLIENT_S)
     if done.returncode != 0:
         raise BenchError(f"the client of {stack} failed")
     result: dict[str, Any] = json.loads(done.stdout)

@@ -11,7 +11,7 @@ from typing import Self
 import trio
 
 from bench.nodes import Vitals
-from bench.p2p.stack import ECHO, SINK, Node, OpenNode, Stream, read_all
+from bench.p2p.stack import COUNT, ECHO, SINK, Node, OpenNode, Stream, read_all
 
 KIB = bytes(1024)
 WARM_UP = 50  # exchanges before the first figure is taken
@@ -79,6 +79,19 @@ async def run_loads(open_node: OpenNode, address: str, server: Vitals, *, bulk_p
             with trio.fail_after(LOAD_S):
                 results |= await load(bed)
     return results
+
+
+async def run_relayed(open_node: OpenNode, address: str, server: Vitals) -> Results:
+    """The figures of a client whose server is reached through a relay."""
+    async with open_node(relay="use") as client:
+        await client.connect(address)
+        bed = Bed(client, address, server, open_node, COUNT)
+        for _ in range(WARM_UP):
+            await bed.exchange()
+        with trio.fail_after(LOAD_S):
+            times, _ = await _requests(bed, workers=1)
+            many, cost = await _requests(bed, workers=WORKERS)
+    return {"relayed_p50_ms": statistics.median(times) * 1e3, "relayed_rps": len(many) / cost.wall_s}
 
 
 async def one_by_one(bed: Bed) -> Results:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import trio
+
 from aicn.config.schema import P2P
 from aicn.domain.ids import PeerId
 from aicn.p2p.host import Host, open_host
 from aicn.p2p.identity import generate_key, parse_key
 from aicn.p2p.stream import Stream as PeerStream
-from bench.p2p.stack import LISTEN, Handler, Node, Stream
+from bench.p2p.stack import LISTEN, PLACE_S, Handler, Node, Relay, Stream
 
 
 class OurStream:
@@ -28,11 +30,14 @@ class OurStream:
 
 
 class OurNode:
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: Host, through: str) -> None:
         self._host = host
+        self._through = through
 
     @property
     def address(self) -> str:
+        if self._through:
+            return f"{self._through}/p2p-circuit/p2p/{self._host.id}"
         return f"{self._host.addresses()[0]}/p2p/{self._host.id}"
 
     async def connect(self, address: str) -> None:
@@ -49,8 +54,18 @@ class OurNode:
 
 
 @asynccontextmanager
-async def open_node() -> AsyncIterator[Node]:
-    """A host without DHT; pubsub and identify run, as they do with stock."""
-    config = P2P(listen=(LISTEN,), dht_mode="none")
+async def open_node(*, relay: Relay = "none", through: str = "") -> AsyncIterator[Node]:
+    """A host without DHT; pubsub and identify run as they always do."""
+    config = P2P(
+        listen=(LISTEN,),
+        dht_mode="none",
+        relay_service=relay == "serve",
+        relays=(through,) if through else (),
+        relay_client="on" if through else "off",
+    )
     async with open_host(config, parse_key(generate_key()), agent_version="aicn/bench") as host:
-        yield OurNode(host)
+        if through:
+            with trio.fail_after(PLACE_S):
+                while not any("/p2p-circuit" in address for address in host.addresses()):  # noqa: ASYNC110 - only here
+                    await trio.sleep(0.05)
+        yield OurNode(host, through)

@@ -45,6 +45,7 @@ LAST_COLUMN = HEAD.index("last")
 ONE = "new stream, 1 KiB there and back, 1 worker"
 MANY = "new stream, 1 KiB there and back, 32 workers"
 BULK = "256 MiB on one stream (the Go peer hashes them)"
+RELAYED = "new stream, 1 KiB there and back, through a relay (go: a Go relay)"
 ROWS = (
     Row(ONE, Metric("requests/s", "one_rps")),
     Row(ONE, Metric("ms p50", "one_p50_ms")),
@@ -56,6 +57,8 @@ ROWS = (
     Row(BULK, Metric("CPU ms per MB, both sides", "bulk_ms")),
     Row("1000 streams open at once, 1 KiB each way", Metric("s", "at_once_s")),
     Row("1000 streams open at once, 1 KiB each way", Metric("streams lost", "at_once_lost", at_most=0)),
+    Row(RELAYED, Metric("ms p50, 1 worker", "relayed_p50_ms")),
+    Row(RELAYED, Metric("requests/s, 32 workers", "relayed_rps")),
     Row("a new host connects and has its first answer", Metric("ms p50", "dial_p50_ms")),
     Row("200 connections", Metric("memory KiB per connection, server", "connection_kib")),
 )

@@ -14,7 +14,7 @@ from bench.p2p.stack import ECHO, TASKS, Node, OpenNode, read_all
 
 WORKERS = 64
 CANCELLED, RESET = 0.15, 0.10  # shares of all streams
-CANCELLED_WITHIN_S = 0.02  # at some moment until then, mostly before the answer
+CANCELLED_WITHIN_S = 0.004  # at some moment until then, mostly before the answer
 SIZES = (0, 1, 100, 1000, 4000, 16_000, 100_000)  # bytes; below the window, so that one task can write and then read
 STREAM_S = 60.0  # a stream that takes longer is lost
 SETTLE_S = 20.0  # until the server has seen the last reset

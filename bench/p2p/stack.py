@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol
+from typing import Literal, Protocol
 
 import trio
 
 LISTEN = "/ip4/127.0.0.1/tcp/0"
+PLACE_S = 15.0  # for a relay to give a place
 # Echo and sink are protocols of the Go peer in tests/interop/go.
 ECHO = "/interop/echo/1"  # sends back what comes, to the end
 SINK = (
@@ -53,10 +54,13 @@ class Node(Protocol):
     def serve(self, protocol: str, handler: Handler) -> None: ...
 
 
-class OpenNode(Protocol):
-    """Makes a host that runs as long as the block."""
+Relay = Literal["none", "serve", "use"]
 
-    def __call__(self) -> AbstractAsyncContextManager[Node]: ...
+
+class OpenNode(Protocol):
+    """Makes a host that runs as long as the block. `through`: a relay to be reached through, of which `address` then is a circuit."""
+
+    def __call__(self, *, relay: Relay = "none", through: str = "") -> AbstractAsyncContextManager[Node]: ...
 
 
 def opener(stack: str) -> OpenNode:
