@@ -25,8 +25,6 @@ from aicn.p2p.stream import Stream
 if TYPE_CHECKING:
     from aicn.p2p.swarm import Swarm
 
-STANDING = ("/meshsub/", "/floodsub/")  # protocols whose streams stay open as long as the connection does
-
 Direction = Literal["Inbound", "Outbound"]
 StreamServer = Callable[["Connection", YamuxStream], Awaitable[None]]
 
@@ -114,7 +112,6 @@ class Connection(INetConn):
         """A stream on this very connection. MuxedConnError when it has ended."""
         prefix = multistream.proposal(protocol)
         stream = await self.muxer.open_stream()
-        stream.in_use = not protocol.startswith(STANDING)
         return Stream(stream, self.peer_id, prefix=prefix, awaiting=protocol, lacks=self._lacks)
 
     def _lacks(self, protocol: str) -> bool:

@@ -14,7 +14,7 @@ open_host
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager
 from functools import lru_cache
 from typing import Any
@@ -35,6 +35,7 @@ from aicn.p2p.bootstrap import keep_connected
 from aicn.p2p.dht.rendezvous import meet
 from aicn.p2p.dht.service import Dht
 from aicn.p2p.history import History
+from aicn.p2p.identify import PeerInfo
 from aicn.p2p.identity import Key, peer_id_of
 from aicn.p2p.library import LibraryHost
 from aicn.p2p.listener import Listener, bind
@@ -207,6 +208,10 @@ class Host:
             key=lambda one: one.number,
         )
 
+    def peer_info(self, peer: PeerId) -> PeerInfo | None:
+        """What `peer` has said of itself; None when it has said nothing yet."""
+        return self._library.identify.info(_parse(peer))
+
     async def connect(self, address: str) -> PeerId:
         peer, transport = addresses.split_peer(address)
         if str(peer) == self._id:
@@ -223,14 +228,20 @@ class Host:
             for _ in range(_TRIES):
                 connection = self._swarm.live(peer_id) or await self._swarm.connect(peer_id, lookup=True)
                 try:
-                    return await connection.open_stream(protocol)
+                    stream = await connection.open_stream(protocol)
                 except MuxedConnError:
                     continue
+                stream.hold()
+                return stream
             raise Unreachable(f"{peer} closes every connection")
         raise DeadlineExceeded(f"{peer} was not reached within {self._config.dial_s:g} s")
 
     def serve(self, protocol: str, handler: Handler) -> None:
-        self._protocols.serve(protocol, handler)
+        def begin(stream: Stream) -> Awaitable[None]:
+            stream.hold()
+            return handler(stream)
+
+        self._protocols.serve(protocol, begin)
 
 
 @lru_cache(maxsize=4096)

@@ -17,7 +17,7 @@ from libp2p.protocol_muxer.multiselect import Multiselect
 from libp2p.stream_muxer.exceptions import MuxedStreamError
 
 from aicn.errors import AicnError, DeadlineExceeded, ProtocolViolation
-from aicn.p2p.connection import STANDING, Connection
+from aicn.p2p.connection import Connection
 from aicn.p2p.multistream import Responder
 from aicn.p2p.muxed_stream import YamuxStream
 from aicn.p2p.stream import Stream
@@ -74,7 +74,6 @@ class Protocols:
             protocol, agreement = await self._negotiate(connection, stream)
             ours = self._ours.get(protocol)
             if ours is not None:
-                stream.in_use = not protocol.startswith(STANDING)
                 served = Stream(stream, connection.peer_id, prefix=agreement)
                 await ours(connection, served)
                 await served.finish()

@@ -95,6 +95,10 @@ class Stream:
         self._awaiting = None
         self._stream.unreceive(received[size:])
 
+    def hold(self) -> None:
+        """Somebody waits for what it brings: until it ends, its connection is not closed for lack of room."""
+        self._stream.in_use = True
+
     def reset(self) -> None:
         self._stream.abort()
 

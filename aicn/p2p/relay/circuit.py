@@ -23,6 +23,7 @@ class Circuit(IRawConnection):
     def __init__(self, stream: Stream, address: Multiaddr, *, initiator: bool) -> None:
         self.is_initiator = initiator
         self._stream = stream
+        stream.hold()
         self._address = address
         self._unread = bytearray()
 

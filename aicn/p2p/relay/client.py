@@ -163,11 +163,13 @@ class RelayClient:
         self._places[relay] = place
         if before is None:
             log.info("relay %s keeps a place for this node", relay)
+            self._swarm.trimmer.protect(relay, "relay")
         if before is None or before.circuits != place.circuits:
             self.changed()
 
     def _drop(self, relay: ID) -> None:
         if self._places.pop(relay, None) is not None:
+            self._swarm.trimmer.unprotect(relay, "relay")
             self.changed()
 
     # ---- circuits ----

@@ -130,6 +130,8 @@ class Hop:
         """Until both directions ended; a reset of either side, or a limit, resets both."""
         limits = self.ledger.limits
         done = False
+        one.hold()
+        other.hold()
         try:
             with trio.CancelScope() as scope:
                 if limits.circuit_s:
