@@ -25,6 +25,7 @@ from aicn.p2p.connection import Connection
 from aicn.p2p.messages import Messages
 from aicn.p2p.stream import Stream
 from aicn.p2p.swarm import Swarm
+from aicn.p2p.watching import OnConnect
 
 log = logging.getLogger(__name__)
 
@@ -52,13 +53,29 @@ class DirectUpgrade:
         self._swarm = swarm
         self._own = own
         self._busy: set[ID] = set()
+        self._nursery: trio.Nursery | None = None
+        self._arrivals: dict[
+            ID, trio.Event
+        ] = {}  # while somebody waits for a connection: set when one begins, or an attempt fails
+        swarm.register_notifee(OnConnect(self._arrived))
 
-    async def upgrade(self, connection: Connection) -> None:
-        """Give the peer of an inbound relayed connection a direct one, if that can be had. Raises nothing."""
+    def _arrived(self, peer: ID) -> None:
+        if peer in self._arrivals:
+            self._arrivals.pop(peer).set()
+
+    async def run(self) -> None:
+        """What `begin` begins lives here, until cancelled."""
+        async with trio.open_nursery() as self._nursery:
+            await trio.sleep_forever()
+
+    def begin(self, connection: Connection) -> None:
+        """Give the peer of an inbound relayed connection a direct one, if that can be had and not too many wait for theirs."""
+        if self._nursery is not None and connection.peer not in self._busy and len(self._busy) < _MOST_UPGRADES:
+            self._busy.add(connection.peer)
+            self._nursery.start_soon(self._upgrade, connection)
+
+    async def _upgrade(self, connection: Connection) -> None:
         peer = connection.peer
-        if peer in self._busy or len(self._busy) >= _MOST_UPGRADES:
-            return
-        self._busy.add(peer)
         try:
             direct = await self._dial(peer) or await self._punch(connection)
         finally:
@@ -67,7 +84,7 @@ class DirectUpgrade:
             log.debug("no direct connection to %s; it stays behind its relay", peer)
             return
         log.debug("%s is connected directly now, at %s", peer, direct.remote)
-        await self.retire(connection)
+        await self._retire(connection)
 
     async def _dial(self, peer: ID) -> Connection | None:
         """Dial the public addresses of `peer`, if it has any."""
@@ -138,6 +155,8 @@ class DirectUpgrade:
             except Unreachable as error:
                 log.debug("hole punching with %s: %s", connection.peer, error.message)
             else:
+                if self._nursery is not None:
+                    self._nursery.start_soon(self._retire, connection)
                 return
 
     async def _connect(self, peer: ID, theirs: Sequence[Multiaddr], *, patience_s: float) -> Connection:
@@ -145,24 +164,26 @@ class DirectUpgrade:
         failures: list[str] = []
         with trio.move_on_after(PUNCH_S):
             async with trio.open_nursery() as nursery:
+                attempts = len(theirs[:_MOST_ADDRESSES])
                 for address in theirs[:_MOST_ADDRESSES]:
-                    nursery.start_soon(self._try, peer, address, patience_s, failures, nursery.cancel_scope)
+                    nursery.start_soon(self._try, peer, address, patience_s, failures)
+                while len(failures) < attempts and self._swarm.live_direct(peer) is None:
+                    await self._arrivals.setdefault(peer, trio.Event()).wait()
+                nursery.cancel_scope.cancel()
+        self._arrivals.pop(peer, None)
         live = self._swarm.live_direct(peer)
         if live is None:
             raise Unreachable("; ".join(failures) or "no answer")
         return live
 
-    async def _try(
-        self, peer: ID, address: Multiaddr, patience_s: float, failures: list[str], others: trio.CancelScope
-    ) -> None:
+    async def _try(self, peer: ID, address: Multiaddr, patience_s: float, failures: list[str]) -> None:
         try:
             await self._swarm.punch(peer, address, patience_s=patience_s)
         except AicnError as error:
             failures.append(f"{address}: {error.message}")
-        if self._swarm.live_direct(peer) is not None:  # ours, or the peer's has arrived
-            others.cancel()
+            self._arrived(peer)
 
-    async def retire(self, relayed: Connection) -> None:
+    async def _retire(self, relayed: Connection) -> None:
         """Close a relayed connection in whose place there is a direct one, once nobody uses it."""
         await trio.sleep(_GRACE_S)
         with trio.move_on_after(_LONGEST_USE_S):

@@ -3,7 +3,7 @@
 Nat.run
  ├─ autonat.run       asks peers to dial us back
  ├─ mapping.run       a port of the router, by UPnP
- ├─ _upgrade_all      direct connections in place of relayed ones that come in
+ ├─ upgrade.run       direct connections in place of relayed ones that come in
  └─ _watch            our addresses, which come and go
 """
 
@@ -29,7 +29,6 @@ from aicn.p2p.swarm import Swarm
 from aicn.p2p.upnp import PortMapping
 
 _LOOK_S = 30.0  # between looks at our addresses
-_UPGRADES = 64  # relayed connections that wait to be upgraded; those beyond stay relayed
 
 
 class Nat:
@@ -65,7 +64,6 @@ class Nat:
         self._upgrade = DirectUpgrade(swarm, self.candidates) if config.hole_punching else None
         if self._upgrade is not None:
             protocols.serve_connection(dcutr.PROTOCOL, self._upgrade.serve)
-        self._relayed, self._to_upgrade = trio.open_memory_channel[Connection](_UPGRADES)
 
     async def run(self) -> None:
         """Find out how this node is reached, and improve on it, until cancelled."""
@@ -80,7 +78,7 @@ class Nat:
             if self._mapping is not None:
                 nursery.start_soon(self._mapping.run)
             if self._upgrade is not None:
-                nursery.start_soon(self._upgrade_all, self._upgrade)
+                nursery.start_soon(self._upgrade.run)
 
     # ---- what others tell ----
 
@@ -88,11 +86,8 @@ class Nat:
         """`peer` has said who it is."""
         self.autonat.reconsider()
         connection = self._swarm.live(peer)
-        if connection is not None and connection.relayed and not connection.dialled:
-            try:
-                self._relayed.send_nowait(connection)
-            except trio.WouldBlock:
-                return
+        if self._upgrade and connection is not None and connection.relayed and not connection.dialled:
+            self._upgrade.begin(connection)
 
     def _on_observed(self, connection: Connection, observed: Multiaddr) -> None:
         before = self.observed.confirmed()
@@ -111,11 +106,6 @@ class Nat:
             if (now := set(self.candidates())) != known:
                 known = now
                 self._addresses_changed()
-
-    async def _upgrade_all(self, upgrade: DirectUpgrade) -> None:
-        async with trio.open_nursery() as nursery:
-            async for connection in self._to_upgrade:
-                nursery.start_soon(upgrade.upgrade, connection)
 
     # ---- addresses ----
 
