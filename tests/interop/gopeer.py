@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ VERSIONS = {"v0.33.1": (), "latest": ("-modfile=latest.mod", "-tags=latest")}
 BUILD_S = 600  # the first time everything is downloaded and compiled; later it takes no time
 START_S = 30
 EVENT_S = 30  # for what happens by itself
+
+log = logging.getLogger(__name__)
 
 Event = dict[str, Any]
 
@@ -103,6 +106,17 @@ class GoPeer:
                     if wanted.items() <= event.items():
                         return self._events.pop(number)
                 await self._news.wait()
+
+    async def until(self, condition: Callable[[Any], bool], command: str, **fields: Any) -> Any:
+        """Run a command, for what no event tells, until it works and `condition` holds for its result; that result."""
+        with trio.fail_after(EVENT_S):
+            while True:
+                try:
+                    if condition(result := await self(command, **fields)):
+                        return result
+                except GoError as error:
+                    log.info("%s: %s", command, error)  # pytest shows it when the deadline passes
+                await trio.sleep(0.05)
 
     def freeze(self) -> None:
         """It takes part in nothing any more, but its connections stay."""

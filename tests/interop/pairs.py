@@ -14,7 +14,6 @@ from typing import Literal
 import trio
 
 from aicn.p2p.host import Host
-from aicn.p2p.pubsub.subscription import Message
 from aicn.p2p.pubsub.subscription import Subscription
 from tests.fakes.hosts import CONFIG, full_address, open_test_host, until
 from tests.interop.exchanges import Exchanges

@@ -12,7 +12,7 @@ from libp2p.peer.id import ID
 from multiaddr import Multiaddr
 
 from aicn.errors import DeadlineExceeded, Unreachable, Unsupported
-from tests.fakes.hosts import full_address, open_test_host, until
+from tests.fakes.hosts import echo, full_address, open_test_host, until
 from tests.interop.exchanges import LAZY, LAZY_S, PING, SINK, WATCH, Exchanges
 from tests.interop.gopeer import GoError, open_go_peer
 from tests.interop.pairs import Side, open_pair
@@ -147,9 +147,8 @@ async def test_a_slow_reader_breaks_nothing(go_program: Path) -> None:
 @both_sides_dial
 async def test_identify_tells_each_side_of_the_other(go_program: Path, dialler: Side) -> None:
     async with open_pair(go_program, dialler=dialler) as pair:
-        with trio.fail_after(SOON_S):
-            while (seen := await pair.go("peer", peer=pair.host.id))["agent"] is None:
-                await trio.sleep(0.05)  # its identify runs beside our connection
+        # its identify runs beside our connection
+        seen = await pair.go.until(lambda seen: seen["agent"] is not None, "peer", peer=pair.host.id)
         assert (seen["agent"], seen["protocol_version"]) == ("aicn/test", "aicn/0.0.1")
         assert set(pair.host.protocols) <= set(seen["protocols"])
         assert set(pair.host.addresses()) <= set(seen["addresses"])
@@ -172,6 +171,13 @@ async def test_go_pushes_what_it_serves_anew(go_program: Path) -> None:
         await until(lambda: WATCH in pair.host._book.get_protocols(go_id), seconds=SOON_S)
         await pair.go("serve", protocol="/interop/late/1")
         await until(lambda: "/interop/late/1" in pair.host._book.get_protocols(go_id), seconds=SOON_S)
+
+
+async def test_we_push_what_we_serve_anew(go_program: Path) -> None:
+    async with open_pair(go_program) as pair:
+        await pair.go.until(lambda seen: WATCH in seen["protocols"], "peer", peer=pair.host.id)
+        pair.host.serve("/interop/late/1", echo)
+        await pair.go.until(lambda seen: "/interop/late/1" in seen["protocols"], "peer", peer=pair.host.id)
 
 
 @both_sides_dial

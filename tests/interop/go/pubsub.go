@@ -79,5 +79,5 @@ func publish(n *node, ctx context.Context, _ peer.ID, r request) (any, error) {
 
 // topicPeers are those that are known to be subscribed.
 func topicPeers(n *node, _ context.Context, _ peer.ID, _ request) (any, error) {
-	return n.topic.ListPeers(), nil
+	return append([]peer.ID{}, n.topic.ListPeers()...), nil // an empty list is not null
 }

@@ -62,5 +62,5 @@ func collect(found <-chan peer.AddrInfo) object {
 }
 
 func routingTable(n *node, _ context.Context, _ peer.ID, _ request) (any, error) {
-	return n.dht.RoutingTable().ListPeers(), nil
+	return append([]peer.ID{}, n.dht.RoutingTable().ListPeers()...), nil // an empty list is not null
 }
