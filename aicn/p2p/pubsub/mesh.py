@@ -88,8 +88,9 @@ class Mesh:
     def unsubscribed(self, peer: ID, topic: str) -> None:
         """The peer has left a topic."""
         self._peers[peer].topics.discard(topic)
-        self.topics.get(topic, set()).discard(peer)
-        self._refused[topic].discard(peer)
+        if topic in self.topics:
+            self.topics[topic].discard(peer)
+            self._refused[topic].discard(peer)
 
     def subscribers(self, topic: str) -> set[ID]:
         """Peers that are in a topic."""

@@ -353,6 +353,9 @@ def test_what_peers_can_make_us_remember_is_bounded(monkeypatch: pytest.MonkeyPa
         made.subscribed(one, f"topic {number}", 0.0)
         made.control(one, control(prune=[{"topicID": f"topic {number}"}], graft=[{"topicID": f"topic {number}"}]), 0.0)
     made.subscribed(one, "x" * 1000, 0.0)
+    for number in range(1000):
+        made.unsubscribed(one, f"never {number}")
+    assert set(made._refused) <= {TOPIC}
     assert len(made._peers[one].topics) == 128
     assert not made._backoff
     for number in range(100):
