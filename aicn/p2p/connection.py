@@ -100,6 +100,11 @@ class Connection(INetConn):
         return any(stream.in_use for stream in self.muxer.streams)
 
     @property
+    def takes_streams(self) -> bool:
+        """It neither ends nor has the peer said that it takes no more."""
+        return not (self.is_closed or self.muxer.event_shutting_down.is_set()) and self.muxer.session.accepts_new
+
+    @property
     def is_closed(self) -> bool:
         return self.event_closed.is_set()
 

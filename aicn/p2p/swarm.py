@@ -237,7 +237,7 @@ class Swarm(upstream.Swarm):
         relayed: Connection | None = None
         for one in reversed(self.connections.get(peer, ())):
             connection = cast(Connection, one)
-            if not connection.is_closed:
+            if connection.takes_streams:
                 if not connection.relayed:
                     return connection
                 relayed = relayed or connection
