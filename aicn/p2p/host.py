@@ -92,7 +92,9 @@ class Host:
         )
         announce = [addresses.parse(text, field="p2p.announce") for text in config.announce]
         self._library = LibraryHost(self._swarm, self._protocols, announce=announce, agent_version=agent_version)
-        self._relays = Relays(config, self._swarm, self._protocols, direct=self._library.direct)
+        self._relays = Relays(
+            config, self._swarm, self._protocols, own=self._library.configured, direct=self._library.direct
+        )
         self._library.circuits = self._relays.client.addresses
         self._relays.client.changed = self._relays_changed
         self._library.identified = self._identified

@@ -49,7 +49,11 @@ class LibraryHost(BasicHost):
 
     def direct(self) -> list[Multiaddr]:
         """Those of them that do not lead through a relay."""
-        return list(self._announce) or list(dict.fromkeys((*self._swarm.own_addresses(), *self.learnt())))
+        return list(self._announce) or list(dict.fromkeys((*self.configured(), *self.learnt())))
+
+    def configured(self) -> list[Multiaddr]:
+        """Those of them for which nobody's word is needed: announced, or of our interfaces."""
+        return list(self._announce) or self._swarm.own_addresses()
 
     def get_addrs(self) -> list[Multiaddr]:
         suffix = Multiaddr(f"/p2p/{self.get_id()}")

@@ -67,7 +67,7 @@ class Nat:
 
     async def run(self) -> None:
         """Find out how this node is reached, and improve on it, until cancelled."""
-        public = next(filter(addresses.is_public, self._library.direct()), None)
+        public = next(filter(addresses.is_public, self._library.configured()), None)
         if public is not None:
             self.reachability.set(State.PUBLIC, str(public))  # until peers who have tried say otherwise
         else:

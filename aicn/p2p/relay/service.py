@@ -20,10 +20,16 @@ class Relays:
     """Registers what it serves when it is made; `client.run` keeps the places."""
 
     def __init__(
-        self, config: P2P, swarm: Swarm, protocols: Protocols, *, direct: Callable[[], Sequence[Multiaddr]]
+        self,
+        config: P2P,
+        swarm: Swarm,
+        protocols: Protocols,
+        *,
+        own: Callable[[], Sequence[Multiaddr]],
+        direct: Callable[[], Sequence[Multiaddr]],
     ) -> None:
         self._mode = config.relay_client
-        self._direct = direct  # where this node can be reached without a relay
+        self._own = own  # the addresses of our interfaces, or announced: what peers see of us may lead nowhere
         self.public: bool | None = None  # whether others can dial this node; None: not known, its addresses decide
         self.client = RelayClient(
             swarm,
@@ -48,7 +54,7 @@ class Relays:
         if self._mode != "auto":
             return self._mode == "on"
         if self.public is None:
-            return self.hop is None and not any(addresses.is_public(one) for one in self._direct())
+            return self.hop is None and not any(addresses.is_public(one) for one in self._own())
         return not self.public
 
 
