@@ -41,17 +41,29 @@ def _checked(path: str, value: object, option: str) -> object:
     "--bootstrap", multiple=True, metavar="MULTIADDR", help="A peer to join through, with /p2p/<id>; repeatable."
 )
 @click.option("--psk", metavar="HEX", help="The private network key of the network to join: 64 hex digits.")
+@click.option(
+    "--psk-file",
+    type=click.Path(exists=True, dir_okay=False, resolve_path=True),
+    help="The file that the key stays in instead: 64 hex digits, or an IPFS network's swarm.key.",
+)
 @click.option("--new-psk", is_flag=True, help="Make a private network key, for a new private network.")
 @click.option("--local-model", is_flag=True, help="Run the bundled language model on this node.")
 def command(
-    *, role: str, directory: Path, bootstrap: tuple[str, ...], psk: str | None, new_psk: bool, local_model: bool
+    *,
+    role: str,
+    directory: Path,
+    bootstrap: tuple[str, ...],
+    psk: str | None,
+    psk_file: str | None,
+    new_psk: bool,
+    local_model: bool,
 ) -> None:
     """Write config.toml and peer.key, the start of a new node. Files that are there are never replaced."""
-    if psk is not None and new_psk:
-        raise click.UsageError("--psk and --new-psk exclude each other.")
+    if (psk is not None) + (psk_file is not None) + new_psk > 1:
+        raise click.UsageError("--psk, --psk-file and --new-psk exclude each other.")
     _checked("p2p.bootstrap", list(bootstrap), "--bootstrap")
     network_key = str(_checked("p2p.psk", psk or "", "--psk")) if not new_psk else secrets.token_hex(32)
-    config = preset(role, bootstrap=bootstrap, psk=network_key, local_model=local_model)
+    config = preset(role, bootstrap=bootstrap, psk=network_key, psk_file=psk_file or "", local_model=local_model)
 
     directory = directory.expanduser()
     from aicn.compose import new_identity

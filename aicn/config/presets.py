@@ -35,11 +35,13 @@ ROLES: Mapping[str, Role] = MappingProxyType(
 )
 
 
-def preset(role: str, *, bootstrap: tuple[str, ...] = (), psk: str = "", local_model: bool = False) -> Config:
+def preset(
+    role: str, *, bootstrap: tuple[str, ...] = (), psk: str = "", psk_file: str = "", local_model: bool = False
+) -> Config:
     """The configuration of a new node; `role` is one of ROLES."""
     config = ROLES[role].config
     return replace(
         config,
-        p2p=replace(config.p2p, bootstrap=bootstrap, psk=psk),
+        p2p=replace(config.p2p, bootstrap=bootstrap, psk=psk, psk_file=psk_file),
         local_model=LocalModel(enabled=local_model),
     )

@@ -58,6 +58,10 @@ def test_a_network_key_is_made_or_taken_and_guarded(aicn: Aicn, tmp_path: Path) 
     result = aicn("init", "--dir", str(tmp_path / "b"), "--psk", config.p2p.psk)
     assert load(tmp_path / "b/config.toml", {}).p2p.psk == config.p2p.psk
     assert config.p2p.psk not in result.output
+    key = tmp_path / "swarm.key"
+    key.write_text("/key/swarm/psk/1.0.0/\n/base16/\n" + "ab" * 32)
+    aicn("init", "--dir", str(tmp_path / "c"), "--psk-file", str(key))
+    assert load(tmp_path / "c/config.toml", {}).p2p.psk_file == str(key)
 
 
 @pytest.mark.parametrize(
@@ -65,6 +69,8 @@ def test_a_network_key_is_made_or_taken_and_guarded(aicn: Aicn, tmp_path: Path) 
     [
         (["--psk", "12"], "64 hex digits"),
         (["--psk", "ab" * 32, "--new-psk"], "exclude each other"),
+        (["--psk-file", "/no/such/file"], "does not exist"),
+        (["--psk-file", __file__, "--psk", "ab" * 32], "exclude each other"),
         (["--bootstrap", "/ip4/1.2.3.4/tcp/1"], "/p2p/<peer id>"),
         (["--role", "boss"], "input"),
     ],

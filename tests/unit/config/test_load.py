@@ -174,6 +174,12 @@ def test_what_is_wrong_in_the_environment_names_the_variable(
         assert word in message
 
 
+def test_the_network_key_has_one_place(tmp_path: Path) -> None:
+    assert load(write(tmp_path, "[p2p]\npsk_file = 'swarm.key'"), {}).p2p.psk_file == str(tmp_path / "swarm.key")
+    with pytest.raises(ConfigError, match=r"p2p\.psk_file: expected nothing"):
+        load(write(tmp_path, f"[p2p]\npsk_file = 'swarm.key'\npsk = '{'ab' * 32}'"), {})
+
+
 @pytest.mark.parametrize("secret", ["a" * 63, "z" * 64, "hunter2"])
 def test_a_wrong_secret_is_not_repeated(tmp_path: Path, secret: str) -> None:
     with pytest.raises(ConfigError, match=r"p2p\.psk: expected 64 hex digits") as in_file:
