@@ -17,7 +17,7 @@ from aicn.wire.framing import encode_frame
 
 LARGEST_RPC = 1 << 20  # bytes: go-libp2p-pubsub reads no more, and ends the stream
 _PREFIX = b"libp2p-pubsub:"
-_SEQNO_BYTES = 8  # as all implementations have it; js drops shorter ones
+_SEQNO_BYTES = 8  # as all implementations have it, but js-libp2p's floodsub sends its own without leading zeros
 _LONGEST_KEY = 1024  # bytes; an RSA key of 4096 bits, the largest that the library takes, has 550
 _LONGEST_SIGNATURE = 1024
 _LARGEST_EXPONENT = 1 << 32  # of an RSA key: beyond the usual 65537 each check would take a thousand times as long
@@ -66,7 +66,7 @@ def frame(message: Message) -> bytes:
 
 def check(message: Message) -> ID:
     """The sender, who has signed the message. ProtocolViolation."""
-    if len(message.seqno) != _SEQNO_BYTES or not 0 < len(message.signature) <= _LONGEST_SIGNATURE:
+    if not 0 < len(message.seqno) <= _SEQNO_BYTES or not 0 < len(message.signature) <= _LONGEST_SIGNATURE:
         raise ProtocolViolation("pubsub: a message without sequence number or signature")
     key = _key_of(message.from_id, message.key)
     unsigned = Message()

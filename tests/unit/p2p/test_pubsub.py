@@ -72,6 +72,19 @@ def test_every_kind_of_key(keys: KeyPair) -> None:
             check(message)
 
 
+@pytest.mark.parametrize(("seqno", "taken"), [(b"\x01", True), (bytes(7), True), (bytes(8), True), (bytes(9), False)])
+def test_sequence_numbers_without_leading_zeros_are_taken(seqno: bytes, taken: bool) -> None:
+    """js-libp2p's floodsub makes one in 256 of its messages so."""
+    keys = secp256k1.create_new_key_pair()
+    message = Message(from_id=ID.from_pubkey(keys.public_key).to_bytes(), seqno=seqno, topicIDs=[TOPIC])
+    message.signature = keys.private_key.sign(b"libp2p-pubsub:" + message.SerializeToString())
+    if taken:
+        check(message)
+    else:
+        with pytest.raises(ProtocolViolation):
+            check(message)
+
+
 def test_keys_that_take_long_to_check_with_are_refused() -> None:
     from Crypto.PublicKey import RSA
 
