@@ -105,31 +105,32 @@ class RelayClient:
         return [peer for peer in direct if HOP in self._swarm.book.protocols_of(peer)]
 
     async def _keep(self, relay: ID) -> None:
-        """Have a place with `relay`; one that is not configured is left when the connection to it ends."""
-        delay = _FIRST_DELAY_S
         with self._keepers[relay]:
             try:
-                while relay in self._configured or self._swarm.live_direct(relay) is not None:
-                    try:
-                        connection = await self._reach(relay)
-                        place = await self._reserve(connection)
-                    except (AicnError, MuxedConnError) as error:
-                        log.log(
-                            logging.INFO if delay == _FIRST_DELAY_S else logging.DEBUG, "relay %s: %s", relay, error
-                        )
-                        self._drop(relay)
-                        await trio.sleep(delay * random.uniform(0.5, 1.5))  # noqa: S311 - jitter, as in bootstrap.py
-                        delay = min(delay * 2, _LONGEST_DELAY_S)
-                    else:
-                        delay = _FIRST_DELAY_S
-                        self._take(relay, place)
-                        with trio.move_on_after(place.renew_s):
-                            await connection.event_closed.wait()
-                            self._drop(relay)
+                await self._renew(relay)
             finally:
                 self._drop(relay)
                 del self._keepers[relay]
         self.reconsider()
+
+    async def _renew(self, relay: ID) -> None:
+        """Have a place with `relay`, always if it is configured, else until the connection to it ends."""
+        delay = _FIRST_DELAY_S
+        while relay in self._configured or self._swarm.live_direct(relay) is not None:
+            try:
+                connection = await self._reach(relay)
+                place = await self._reserve(connection)
+            except (AicnError, MuxedConnError) as error:
+                log.log(logging.INFO if delay == _FIRST_DELAY_S else logging.DEBUG, "relay %s: %s", relay, error)
+                self._drop(relay)
+                await trio.sleep(delay * random.uniform(0.5, 1.5))  # noqa: S311 - jitter, as in bootstrap.py
+                delay = min(delay * 2, _LONGEST_DELAY_S)
+            else:
+                delay = _FIRST_DELAY_S
+                self._take(relay, place)
+                with trio.move_on_after(place.renew_s):
+                    await connection.event_closed.wait()
+                    self._drop(relay)
 
     async def _reach(self, relay: ID) -> Connection:
         self._swarm.book.add_addrs(relay, self._configured.get(relay, ()))
