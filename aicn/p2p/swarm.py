@@ -79,7 +79,9 @@ class Swarm(upstream.Swarm):
         self.listeners = {str(listener.get_addrs()[0]): listener for listener in listeners}
         self.find: Callable[[ID], Awaitable[None]] | None = None  # looks for addresses of a peer in the DHT
         self._dialer = Dialer(self._attempt, self.candidates, self._find, deadline_s=config.dial_s)
-        self._direct_dialer = Dialer(self._attempt, self._direct_candidates, self._find, deadline_s=config.dial_s)
+        self._direct_dialer = Dialer(
+            self._attempt_behind_nat, self._direct_candidates, self._find, deadline_s=config.dial_s
+        )
         self.dial_circuit: CircuitDial = _no_circuit
         self._open = 0
         self._count = 0  # connections so far
@@ -149,9 +151,22 @@ class Swarm(upstream.Swarm):
         """Connect to one address. Unreachable."""
         if self._full():
             raise Unreachable("too many connections are open")
-        circuit = address if addresses.is_circuit(address) else None
-        raw = await (tcp.dial(address, self._listening()) if circuit is None else self.dial_circuit(circuit, peer))
-        return await self._establish(raw, peer, circuit, self._upgrader.outbound)
+        if addresses.is_circuit(address):
+            raw = await self.dial_circuit(address, peer)
+            return await self._establish(raw, peer, address, self._upgrader.outbound)
+        if any(map(addresses.is_circuit, self.candidates(peer))):
+            return await self._attempt_behind_nat(peer, address)
+        return await self._establish(await tcp.dial(address, self._listening()), peer, None, self._upgrader.outbound)
+
+    async def _attempt_behind_nat(self, peer: ID, address: Multiaddr) -> Connection:
+        """Connect to an address of a peer whose router may let nobody in, from no port in particular. Unreachable.
+
+        Were it our listening port, our router would remember an attempt that came to nothing, let the peer's packets in for it when
+        we `punch`, and take the answers of our listener for wrong ones. Test: tests/nat/test_nat.py.
+        """
+        if self._full():
+            raise Unreachable("too many connections are open")
+        return await self._establish(await tcp.dial(address, ()), peer, None, self._upgrader.outbound)
 
     async def punch(self, peer: ID, address: Multiaddr, *, patience_s: float) -> Connection:
         """Connect to `address` from our listening port in the moment in which `peer` connects to us. Unreachable.
@@ -174,7 +189,9 @@ class Swarm(upstream.Swarm):
     ) -> Connection:
         try:
             muxer = await upgrade(raw, peer)
-            return cast(Connection, await self.nursery.start(self._run_outbound, muxer, raw, circuit))
+            with trio.CancelScope(shield=True):  # waits for nobody; others are told of the connection before we have it
+                connection = await self.nursery.start(self._run_outbound, muxer, raw, circuit)
+            return cast(Connection, connection)
         except AicnError as error:
             if isinstance(error, OtherNetwork):
                 self._warn_of(raw)

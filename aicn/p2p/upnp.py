@@ -11,6 +11,7 @@ import ipaddress
 import logging
 import random
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
@@ -54,7 +55,8 @@ class Igd:
         if url:
             self._call(self._upnp.selectigd, url)
         else:
-            self._call(self._upnp.discover)
+            with suppress(OSError):  # raised also when it went well; the next call knows
+                self._call(self._upnp.discover)
             self._call(self._upnp.selectigd)
 
     def external_ip(self) -> str:
