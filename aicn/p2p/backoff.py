@@ -10,9 +10,7 @@ from multiaddr import Multiaddr
 
 FIRST_S = 1.0  # after an address refused at once; one that kept us waiting is left alone at least as long as it did
 LONGEST_S = 30.0  # a node that comes back is found again within this time, however long it was gone
-_MOST_ENTRIES = 4096  # peers and addresses remembered; hostile records may name any number
-
-_Key = tuple[ID, Multiaddr | None]
+_MOST_PEERS = 1024  # remembered; hostile records may name any number, but no more than 32 addresses each (peerbook.py)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,23 +29,25 @@ class Backoff:
     """
 
     def __init__(self) -> None:
-        self._pauses: dict[_Key, Pause] = {}  # the one that failed last at the end
+        self._pauses: dict[ID, dict[Multiaddr | None, Pause]] = {}  # the peer that failed last at the end
 
     def failed(self, peer: ID, address: Multiaddr | None, *, took_s: float, reason: str = "") -> None:
         """An attempt that took `took_s` seconds has failed: no other one for as long, doubled with each failure in a row."""
-        before = self._pauses.pop((peer, address), None)
+        pauses = self._pauses.pop(peer, {})
+        before = pauses.get(address)
         failures = 1 if before is None else before.failures + 1
         pause_s = min(LONGEST_S, max(FIRST_S, took_s) * 2 ** min(failures - 1, 10))
-        self._pauses[peer, address] = Pause(trio.current_time() + pause_s, failures, reason)
-        if len(self._pauses) > _MOST_ENTRIES:
+        pauses[address] = Pause(trio.current_time() + pause_s, failures, reason)
+        self._pauses[peer] = pauses
+        if len(self._pauses) > _MOST_PEERS:
             del self._pauses[next(iter(self._pauses))]
 
     def pause(self, peer: ID, address: Multiaddr | None) -> Pause | None:
         """Why the address is left alone now; None: it may be tried."""
-        pause = self._pauses.get((peer, address))
+        pauses = self._pauses.get(peer)
+        pause = None if pauses is None else pauses.get(address)
         return pause if pause is not None and pause.until > trio.current_time() else None
 
     def forget(self, peer: ID) -> None:
         """The peer was reached, or has reached us."""
-        for key in [key for key in self._pauses if key[0] == peer]:
-            del self._pauses[key]
+        self._pauses.pop(peer, None)

@@ -18,8 +18,8 @@ RESOLVE_S = 5.0  # a resolver that works answers in milliseconds; the system's o
 _MOST_ANSWERS = 8  # addresses of one name that are tried
 _FAMILIES = {"dns": socket.AF_UNSPEC, "dns4": socket.AF_INET, "dns6": socket.AF_INET6}
 
-# Of its own: names that hostile peers invent may hold up each other, and nothing else that needs a thread.
-_threads = trio.CapacityLimiter(16)
+_THREADS = 16  # at once; of their own, so that names that hostile peers invent hold up nothing else that needs a thread
+_limiter: trio.lowlevel.RunVar[trio.CapacityLimiter] = trio.lowlevel.RunVar("aicn.p2p.names")
 
 
 def is_name(address: Multiaddr) -> bool:
@@ -35,7 +35,7 @@ async def resolve(address: Multiaddr) -> list[Multiaddr]:
     try:
         with trio.fail_after(RESOLVE_S):
             found = await trio.to_thread.run_sync(
-                _ask, str(name), port, _FAMILIES[protocol.name], limiter=_threads, abandon_on_cancel=True
+                _ask, str(name), port, _FAMILIES[protocol.name], limiter=_threads(), abandon_on_cancel=True
             )
     except trio.TooSlowError:
         raise Unreachable(f"the name {name} was not resolved within {RESOLVE_S:g} s") from None
@@ -44,5 +44,13 @@ async def resolve(address: Multiaddr) -> list[Multiaddr]:
     return list(dict.fromkeys(addresses.from_socket(one) for one in found))[:_MOST_ANSWERS]
 
 
+def _threads() -> trio.CapacityLimiter:
+    try:
+        return _limiter.get()
+    except LookupError:
+        _limiter.set(limiter := trio.CapacityLimiter(_THREADS))
+        return limiter
+
+
 def _ask(name: str, port: int, family: socket.AddressFamily) -> list[tuple[str | int, ...]]:
-    return [entry[4] for entry in socket.getaddrinfo(name, port, family, socket.SOCK_STREAM)]
+    return [(str(entry[4][0]), int(entry[4][1])) for entry in socket.getaddrinfo(name, port, family, socket.SOCK_STREAM)]

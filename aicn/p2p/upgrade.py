@@ -14,6 +14,7 @@ import trio
 from libp2p.abc import IRawConnection, ISecureConn, ISecureTransport
 from libp2p.crypto.keys import KeyPair
 from libp2p.crypto.x25519 import create_new_key_pair as new_noise_key
+from libp2p.io.exceptions import IOException
 from libp2p.peer.id import ID
 from libp2p.security.noise.transport import PROTOCOL_ID as NOISE
 from libp2p.security.noise.transport import Transport as Noise
@@ -29,6 +30,10 @@ from aicn.p2p.psk import PrivateConnection
 from aicn.p2p.yamux import Limits
 
 YAMUX = "/yamux/1.0.0"
+
+
+class Closed(ProtocolViolation):
+    """The peer has closed the connection before all was agreed on."""
 
 
 class Duplex(Protocol):
@@ -95,13 +100,22 @@ class Upgrader:
 
     @contextmanager
     def _one_network(self) -> Iterator[None]:
-        """The block begins the conversation: with another key all is junk from the first byte on. OtherNetwork."""
+        """The block begins the conversation: with another key all is junk from the first byte on. OtherNetwork.
+
+        Whoever takes ours for junk just closes the connection; then it is a guess.
+        """
         try:
             yield
         except multistream.NoGreeting as error:
             if self._psk is None:
                 raise
             raise OtherNetwork("the peer has another private network key, or none") from error
+        except (Closed, IOException) as error:
+            if self._psk is None:
+                raise
+            raise Closed(
+                "closed at the first bytes; perhaps the peer has another private network key, or none"
+            ) from error
 
     def _muxer(self, secured: ISecureConn, peer: ID) -> Yamux:
         return Yamux(secured, peer, limits=self._limits)
@@ -176,5 +190,5 @@ async def _read_byte(connection: Duplex) -> bytes:
     """One byte: what follows the negotiation belongs to the next layer. The TCP connection is buffered, see fixes/tcp.py."""
     byte = await connection.read(1)
     if not byte:
-        raise ProtocolViolation("closed during the negotiation")
+        raise Closed("closed during the negotiation")
     return byte
