@@ -53,7 +53,9 @@ const node = await createLibp2p({
   transports: [tcp(), ...(options.circuit ? [circuitRelayTransport()] : [])],
   connectionEncrypters: [SECURITY[options.security ?? 'noise']()],
   streamMuxers: [yamux()],
-  connectionProtector: options.psk && preSharedKey({ psk: text.encode(`/key/swarm/psk/1.0.0/\n/base16/\n${options.psk}\n`) }),
+  connectionProtector: options.psk
+    ? preSharedKey({ psk: text.encode(`/key/swarm/psk/1.0.0/\n/base16/\n${options.psk}\n`) })
+    : undefined,
   connectionGater: { denyDialMultiaddr: () => false }, // private addresses are refused otherwise
   connectionMonitor: { enabled: false }, // whether a dead peer is noticed is our side's to show
   services
@@ -103,7 +105,8 @@ const commands = {
   serve: ({ protocol }) => node.handle(protocol, server(emit), ON_ANY),
   ping: ({ peer }) => node.services.ping.ping(peerIdFromString(peer), soon()),
   ask: async ({ peer, protocol, ...request }) => {
-    const stream = await node.dialProtocol(peerIdFromString(peer), protocol ?? PROTOCOL, { ...ON_ANY, ...soon() })
+    const [connection] = node.getConnections(peerIdFromString(peer)) // node.dialProtocol would insist on one without limits
+    const stream = await connection.newStream(protocol ?? PROTOCOL, { ...ON_ANY, ...soon() })
     return await ask(stream, request)
   },
   subscribers: ({ topic }) => pubsub.getSubscribers(topic),
