@@ -12,7 +12,6 @@ import logging
 from libp2p.host.basic_host import BasicHost
 from libp2p.network.swarm import Swarm
 from libp2p.peer.peerstore import PeerStore
-from libp2p.tools.anyio_service.trio_manager import TrioManager
 
 from aicn.p2p.fixes import noise, tcp
 from aicn.p2p.fixes.patch import expect
@@ -23,7 +22,6 @@ def apply() -> None:
     expect(Swarm, "run", "dial_peer", "new_stream", "_notify", "notify_closed_stream", "notify_connected", "close_peer")
     expect(BasicHost, "get_addrs", "_schedule_identify", "_identify_task_entry", "_identify_peer")
     expect(PeerStore, "add_addrs", "addrs", "_enforce_peer_limit", "clear_peerdata")
-    expect(TrioManager, "run_task", "run")
     tcp.apply()
     noise.apply()
     # The library logs what any stranger can cause at WARNING and ERROR: a flood. What matters is logged by our own code.
