@@ -9,9 +9,10 @@ import pytest
 import trio
 from libp2p.peer.id import ID
 
+from aicn.domain.ids import PeerId
 from aicn.errors import AicnError
 from aicn.p2p.host import Host
-from tests.fakes.hosts import full_address, open_test_host, until
+from tests.fakes.hosts import echo, full_address, open_test_host, until
 from tests.interop.js.conftest import StartJs
 from tests.interop.js.process import PROTOCOL, JsError, JsPeer
 
@@ -86,11 +87,12 @@ async def test_identify(start_js: StartJs, dialler: str) -> None:
         assert [address.split("/p2p/")[0] for address in told["addresses"]] == list(host.addresses())
         assert told["observed"].startswith("/ip4/127.0.0.1/tcp/")
         assert told["signed"]
-        data = host._book.peer_data_map[ID.from_base58(js.id)]
-        assert {PROTOCOL, PING} <= set(data.get_protocols())
-        assert js.address in {
-            f"{address}/p2p/{js.id}".replace(f"/p2p/{js.id}/p2p", "/p2p") for address in data.get_addrs()
-        }
+        info = host.peer_info(PeerId(js.id))
+        assert info is not None
+        assert (info.agent_version, info.protocol_version) == ("js-interop/1", "ipfs/0.1.0")
+        assert {PROTOCOL, PING} <= set(info.protocols)
+        known = [str(one) for one in host._swarm.candidates(ID.from_base58(js.id))]
+        assert js.address.removesuffix(f"/p2p/{js.id}") in known
 
 
 async def test_identify_push_of_js(start_js: StartJs) -> None:
@@ -98,6 +100,16 @@ async def test_identify_push_of_js(start_js: StartJs) -> None:
         await connect(host, js, "ours")
         await js.call("serve", protocol="/late/1")
         await until(lambda: "/late/1" in host._book.get_protocols(ID.from_base58(js.id)), seconds=20)
+
+
+async def test_identify_push_of_ours(start_js: StartJs) -> None:
+    async with start_js() as js, open_test_host() as host:
+        await connect(host, js, "js")
+        assert "/late/1" not in await js.call("known", peer=host.id)
+        host.serve("/late/1", echo)
+        with trio.fail_after(20):
+            while "/late/1" not in await js.call("known", peer=host.id):
+                await trio.sleep(0.1)
 
 
 async def test_concurrent_pings(start_js: StartJs) -> None:
