@@ -60,20 +60,22 @@ class Circuit(IRawConnection):
 async def open_circuit(relay: Connection, target: ID, address: Multiaddr) -> Circuit:
     """Ask `relay` for a circuit to `target`. Unreachable, Unsupported, DeadlineExceeded, or the errors of a broken stream."""
     try:
-        stream = await relay.open_stream(HOP)
+        with trio.fail_after(_ANSWER_S):
+            return Circuit(await _ask(await relay.open_stream(HOP), target), address, initiator=True)
+    except trio.TooSlowError:
+        raise DeadlineExceeded(f"the relay {relay.peer} does not answer") from None
     except MuxedConnError:
         raise Unreachable(f"the relay {relay.peer} has just gone") from None
+
+
+async def _ask(stream: Stream, target: ID) -> Stream:
     messages = on(stream)
     try:
-        with trio.fail_after(_ANSWER_S):
-            request = HopMessage(type=HopMessage.CONNECT)
-            request.peer.id = target.to_bytes()
-            await messages.send(request.SerializeToString())
-            await expect_ok(messages, HopMessage)
-    except trio.TooSlowError:
-        stream.reset()
-        raise DeadlineExceeded(f"the relay {relay.peer} does not answer") from None
+        request = HopMessage(type=HopMessage.CONNECT)
+        request.peer.id = target.to_bytes()
+        await messages.send(request.SerializeToString())
+        await expect_ok(messages, HopMessage)
     except BaseException:
         stream.reset()
         raise
-    return Circuit(messages.release(), address, initiator=True)
+    return messages.release()

@@ -141,23 +141,15 @@ class RelayClient:
         discovered = [one for one in self._places if one not in self._configured and one != relay]
         if relay not in self._configured and len(discovered) >= _MOST_DISCOVERED:
             raise Unreachable("there are enough others")
-        stream = await connection.open_stream(HOP)
         try:
             with trio.fail_after(_REQUEST_S):
-                messages = on(stream)
-                await messages.send(HopMessage(type=HopMessage.RESERVE).SerializeToString())
-                answer = await expect_ok(messages, HopMessage)
+                reservation = await _ask_for_place(await connection.open_stream(HOP))
         except trio.TooSlowError:
-            stream.reset()
             raise DeadlineExceeded("no answer to a reservation") from None
-        except BaseException:
-            stream.reset()
-            raise
-        await stream.finish()
-        circuits = _circuits(connection, answer.reservation)
+        circuits = _circuits(connection, reservation)
         if not circuits:
             raise ProtocolViolation("no address under which the relay can be dialled")
-        return _Place(circuits, _renewal(answer.reservation))
+        return _Place(circuits, _renewal(reservation))
 
     def _take(self, relay: ID, place: _Place) -> None:
         before = self._places.get(relay)
@@ -202,6 +194,18 @@ class RelayClient:
         if transport is not None:
             self._swarm.book.add_addrs(relay, [transport], _RELAY_KNOWN_S)
         return await open_circuit(await self._swarm.connect_directly(relay), target, circuit)
+
+
+async def _ask_for_place(stream: Stream) -> Reservation:
+    messages = on(stream)
+    try:
+        await messages.send(HopMessage(type=HopMessage.RESERVE).SerializeToString())
+        answer = await expect_ok(messages, HopMessage)
+    except BaseException:
+        stream.reset()
+        raise
+    await stream.finish()
+    return answer.reservation
 
 
 def _circuits(connection: Connection, reservation: Reservation) -> tuple[Multiaddr, ...]:

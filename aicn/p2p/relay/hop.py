@@ -113,7 +113,8 @@ class Hop:
         connection = self._swarm.live_direct(target)
         if connection is None:
             raise AnswerBroken(f"{target} has gone")
-        stream = await connection.open_stream(STOP)
+        with _deadline():
+            stream = await connection.open_stream(STOP)
         try:
             with _deadline():
                 messages = on(stream)

@@ -52,6 +52,7 @@ class ConnectionInMemory:
     """A connection of the relay to one peer; `opened` are the peer's ends of the streams that the relay opens."""
 
     relayed = False
+    stuck = False  # it acknowledges no streams, so that no more can be opened
     remote = Multiaddr("/ip4/192.0.2.1/tcp/1")
 
     def __init__(self, peer: ID) -> None:
@@ -60,6 +61,8 @@ class ConnectionInMemory:
 
     async def open_stream(self, protocol: str) -> StreamInMemory:
         assert protocol == STOP
+        if self.stuck:
+            await trio.sleep_forever()
         ours, theirs = a_pair()
         await self._send.send(theirs)
         return ours
@@ -147,10 +150,13 @@ async def test_who_says_nothing_is_given_up(autojump_clock: MockClock) -> None:
         assert trio.current_time() == pytest.approx(10)
 
 
-async def test_a_target_that_does_not_answer_is_given_up(autojump_clock: MockClock) -> None:
+@pytest.mark.parametrize("stuck", [False, True])
+async def test_a_target_that_does_not_answer_is_given_up(stuck: bool, autojump_clock: MockClock) -> None:
     async with trio.open_nursery() as nursery:
         world = World(nursery)
-        nursery.start_soon(world.asked, None)
+        world.swarm.direct[TARGET].stuck = stuck
+        if not stuck:
+            nursery.start_soon(world.asked, None)
         assert (await world.ask()).status == Status.CONNECTION_FAILED
         assert trio.current_time() == pytest.approx(10)
         await world.done.wait()
