@@ -49,7 +49,7 @@ if (options.dcutr) services.dcutr = dcutr()
 const node = await createLibp2p({
   privateKey: await generateKeyPair(options.key ?? 'secp256k1'),
   nodeInfo: { userAgent: 'js-interop/1' },
-  addresses: { listen: options.listen },
+  addresses: { listen: options.listen, announce: options.announce ?? [] },
   transports: [tcp(), ...(options.circuit ? [circuitRelayTransport()] : [])],
   connectionEncrypters: [SECURITY[options.security ?? 'noise']()],
   streamMuxers: [yamux()],

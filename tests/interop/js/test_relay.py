@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import secrets
+import socket
+from contextlib import AsyncExitStack
 
 import pytest
 import trio
 from libp2p.peer.id import ID
 
+from aicn.p2p import dcutr
 from aicn.p2p.host import Host
 from tests.fakes.hosts import full_address, open_test_host, until
 from tests.interop.js.conftest import StartJs
@@ -105,3 +108,46 @@ async def test_our_relay_between_ours_and_js(start_js: StartJs) -> None:
             await js.call("dial", address=f"{through}/p2p/{host.id}")
             await check_js_asks(js, host.id)
             await check_we_ask(host, js.id)
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+@pytest.mark.parametrize("relayed_is", ["ours", "js"])
+async def test_a_relayed_connection_becomes_a_direct_one(
+    start_js: StartJs, monkeypatch: pytest.MonkeyPatch, relayed_is: str
+) -> None:
+    """DCUtR as far as loopback goes: who was reached through the relay dials the other, whose name both take for public."""
+    monkeypatch.setattr(dcutr, "_GRACE_S", 0.1)  # before the relayed connection is given up
+    port = free_port()
+    announce, listen = [f"/dns4/localhost/tcp/{port}"], [f"/ip4/127.0.0.1/tcp/{port}"]
+    async with AsyncExitStack() as stack:
+        relay = await stack.enter_async_context(start_js(relay=True))
+        through = f"{relay.address}/p2p-circuit"
+        if relayed_is == "ours":
+            js = await stack.enter_async_context(start_js(circuit=True, dcutr=True, listen=listen, announce=announce))
+            host = await stack.enter_async_context(
+                open_test_host(listen=(), relays=(relay.address,), relay_client="on")
+            )
+            await until(lambda: ID.from_base58(relay.id) in host._relays.client.relays, seconds=20)
+            await js.call("dial", address=f"{through}/p2p/{host.id}")
+        else:
+            js = await stack.enter_async_context(start_js(circuit=True, dcutr=True, listen=[through]))
+            host = await stack.enter_async_context(
+                open_test_host(listen=tuple(listen), announce=tuple(announce), relay_client="off")
+            )
+            await host.connect(await until_reserved(js))
+        host.serve(PROTOCOL, Server())
+
+        def addresses() -> list[str]:
+            return [one.address for one in host.connections() if one.peer == js.id]
+
+        await until(lambda: bool(addresses()) and not any("/p2p-circuit" in one for one in addresses()), seconds=30)
+        with trio.fail_after(20):  # until js has noticed
+            while [one["limited"] for one in await js.call("connections") if one["peer"] == host.id] != [False]:
+                await trio.sleep(0.1)
+        await check_js_asks(js, host.id)
+        await check_we_ask(host, js.id)
