@@ -25,7 +25,8 @@ PORT = 6001
 async def node_in(namespace: Namespace, directory: Path, *, bootstrap: str = "", **p2p: Any) -> AsyncIterator[Daemon]:
     """A daemon that listens on all interfaces of `namespace`; `p2p` is more of its configuration."""
     listen = {"listen": [f"/ip4/0.0.0.0/tcp/{PORT}"], **p2p}
-    config = write_node(directory, bootstrap=(bootstrap,) if bootstrap else (), p2p=listen)
+    peers = (bootstrap,) if bootstrap else ()
+    config = write_node(directory, bootstrap=peers, p2p=listen, logging={"level": "debug"})
     async with running(config, prefix=namespace.prefix) as daemon:
         api = urlsplit(daemon.url).port
         assert api is not None
@@ -79,6 +80,22 @@ async def until(
             await trio.sleep(0.1)
         return found
     raise AssertionError(f"after {within:g} s: {found}; log: {node.log[-20:]}")
+
+
+async def until_logged(node: Daemon, text: str, *, within: float = 40.0) -> None:
+    with trio.move_on_after(within):
+        while not any(text in line for line in node.log):
+            await trio.sleep(0.1)
+        return
+    raise AssertionError(f"after {within:g} s the log is: {node.log[-20:]}")
+
+
+def relayed(connection: dict[str, Any]) -> bool:
+    return "/p2p-circuit" in connection["addr"]
+
+
+def direct(connection: dict[str, Any]) -> bool:
+    return not relayed(connection)
 
 
 def rtt_s(connection: dict[str, Any]) -> float:
