@@ -8,10 +8,12 @@ from __future__ import annotations
 import hashlib
 import logging
 import random
+from functools import partial
 
 import trio
 
 from aicn.errors import AicnError
+from aicn.p2p.background import step
 from aicn.p2p.dht.service import Dht
 from aicn.p2p.dht.wire import Found
 from aicn.p2p.swarm import Swarm
@@ -36,7 +38,7 @@ async def meet(dht: Dht, swarm: Swarm, topic: str) -> None:
     pause = _FIRST_S
     while True:
         await trio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
-        await connect_to_some(dht, swarm, key)
+        await step("meeting peers of the topic", partial(connect_to_some, dht, swarm, key))
         pause = min(pause * 2, _LONGEST_S)
 
 

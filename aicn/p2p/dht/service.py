@@ -14,6 +14,7 @@ from libp2p.peer.id import ID
 from multiaddr import Multiaddr
 
 from aicn.errors import AicnError, DeadlineExceeded, ProtocolViolation
+from aicn.p2p.background import step
 from aicn.p2p.dht import wire
 from aicn.p2p.dht.lookup import Lookup
 from aicn.p2p.dht.providers import ProviderStore
@@ -59,6 +60,7 @@ class Dht:
         self._protocols = protocols
         self._advertised = advertised
         self._provided: dict[bytes, float] = {}  # what we provide, and when it is to be announced again
+        self._retry_s = _PROVIDE_RETRY_S  # the next one
         self._announce = trio.Event()  # there is something new in `_provided`
         self._streams: Counter[str] = Counter()  # that ask us, by peer
 
@@ -94,26 +96,32 @@ class Dht:
     async def _refresh_for_ever(self) -> None:
         await self.filled.wait()
         while True:
-            for peer in list(
-                self._swarm.connections
-            ):  # a query that failed has taken out some that are there after all
-                await self.identified(peer)
-            for key in (self._own.to_bytes(), *(os.urandom(32) for _ in range(_REFRESH_KEYS))):
-                await self.closest(key)
+            await step("refreshing the routing table", self._refresh)
             await trio.sleep(_jittered(_REFRESH_S))
 
+    async def _refresh(self) -> None:
+        """Take in who is there, and meet those around our own place and around some others."""
+        for peer in list(self._swarm.connections):  # a query that failed took out some that are there after all
+            await self.identified(peer)
+        for key in (self._own.to_bytes(), *(os.urandom(32) for _ in range(_REFRESH_KEYS))):
+            await self.closest(key)
+
     async def _announce_for_ever(self) -> None:
-        retry = _PROVIDE_RETRY_S
         await self.filled.wait()
         while True:
             self._announce = trio.Event()
-            due = [key for key, when in self._provided.items() if when <= trio.current_time()]
-            for key in due:
-                reached = await self._provide(key)
-                retry = _PROVIDE_RETRY_S if reached else min(retry * 2, _REFRESH_S)
-                self._provided[key] = trio.current_time() + _jittered(_PROVIDE_S if reached else retry)
+            await step("announcing what is provided", self._announce_due)
             with trio.move_on_at(min(self._provided.values(), default=trio.current_time() + _PROVIDE_S)):
                 await self._announce.wait()
+
+    async def _announce_due(self) -> None:
+        for key in [key for key, when in self._provided.items() if when <= trio.current_time()]:
+            self._provided[key] = trio.current_time() + _jittered(self._retry_s)  # also when the next line breaks
+            if await self._provide(key):
+                self._provided[key] = trio.current_time() + _jittered(_PROVIDE_S)
+                self._retry_s = _PROVIDE_RETRY_S
+            else:
+                self._retry_s = min(self._retry_s * 2, _REFRESH_S)
 
     # ---- asking ----
 

@@ -26,6 +26,7 @@ from libp2p.pubsub.pb.rpc_pb2 import Message as Signed
 
 from aicn.domain.ids import PeerId
 from aicn.errors import AicnError, InvalidRequest, ProtocolViolation
+from aicn.p2p.background import step
 from aicn.p2p.messages import Messages
 from aicn.p2p.opening import id_of, open_stream
 from aicn.p2p.protocols import Protocols
@@ -169,26 +170,26 @@ class Topics:
         with known.scope:
             while True:
                 began = trio.current_time()
-                try:
-                    stream = await open_stream(self._swarm, peer, known.protocol)
-                except AicnError as error:
-                    log.debug("pubsub stream to %s: %s", peer, error)
-                else:
-                    await self._send(stream, known.outbox)
+                await step(f"the pubsub stream to {peer}", partial(self._send, peer, known))
                 known.outbox.clear()
                 self.mesh.part(peer)
                 pause = _AGAIN_S if trio.current_time() - began > _AGAIN_LONGEST_S else min(2 * pause, _AGAIN_LONGEST_S)
                 await trio.sleep(pause)
 
-    async def _send(self, stream: Stream, outbox: Outbox) -> None:
-        """Send what the outbox holds until the stream breaks; it is reset then."""
+    async def _send(self, peer: ID, known: _Peer) -> None:
+        """Open a stream and send on it what the outbox holds, until it breaks; it is reset then."""
+        try:
+            stream = await open_stream(self._swarm, peer, known.protocol)
+        except AicnError as error:
+            log.debug("pubsub stream to %s: %s", peer, error)
+            return
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_watch, stream, nursery.cancel_scope)
                 try:
                     await _deliver(stream, self._hello())
                     while True:
-                        await _deliver(stream, await outbox.take())
+                        await _deliver(stream, await known.outbox.take())
                 except (AicnError, trio.TooSlowError) as error:
                     log.debug("pubsub stream to %s: %r", stream.peer, error)
                 nursery.cancel_scope.cancel()
