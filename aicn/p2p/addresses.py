@@ -115,18 +115,27 @@ def rank(address: Multiaddr) -> int:
     return reach + 3 if is_circuit(address) else reach
 
 
+def decode(data: bytes) -> Multiaddr | None:
+    """The multiaddr that a peer sent; None when it is none."""
+    try:
+        address = Multiaddr(data)
+    except (MultiaddrError, ValueError, TypeError, KeyError):
+        return None
+    return address if is_readable(address) else None
+
+
+def is_readable(address: Multiaddr) -> bool:
+    """Whether it is a multiaddr to its last byte: the library takes almost any bytes for one, and fails when they are looked at."""
+    try:
+        return bool(list(address.items()))
+    except Exception:  # noqa: BLE001 - its codecs raise whatever their inputs lead to
+        return False
+
+
 def read_plain(encoded: Iterable[bytes]) -> list[Multiaddr]:
     """Those of the multiaddrs that a peer sent which are an IP address and a port: what is neither, or junk, is left out."""
-    found: list[Multiaddr] = []
-    for one in encoded:
-        try:
-            address = without_peer(Multiaddr(one))
-            names = [protocol.name for protocol in address.protocols()]
-        except (MultiaddrError, ValueError):
-            continue
-        if names in (["ip4", "tcp"], ["ip6", "tcp"]):
-            found.append(address)
-    return found
+    read = (without_peer(address) for address in map(decode, encoded) if address is not None)
+    return [one for one in read if [part.name for part in one.protocols()] in (["ip4", "tcp"], ["ip6", "tcp"])]
 
 
 def from_socket(name: tuple[str | int, ...]) -> Multiaddr:

@@ -17,9 +17,9 @@ from libp2p.host.autonat.pb.autonat_pb2 import Message
 from libp2p.peer.id import ID
 from libp2p.stream_muxer.exceptions import MuxedConnError
 from multiaddr import Multiaddr
-from multiaddr.exceptions import Error as MultiaddrError
 
 from aicn.errors import AicnError, ProtocolViolation
+from aicn.p2p import addresses
 from aicn.p2p.connection import Connection
 from aicn.p2p.messages import Messages
 from aicn.p2p.reachability import Reachability, State
@@ -161,9 +161,12 @@ def read_vote(data: bytes) -> Vote | None:
         message.ParseFromString(data)
         if message.type != Message.DIAL_RESPONSE or not message.HasField("dialResponse"):
             raise ProtocolViolation("AutoNAT: not an answer")
-        response = message.dialResponse
-        if response.status == Message.OK:
-            return Vote(str(Multiaddr(response.addr)))
-    except (DecodeError, MultiaddrError, ValueError):
+    except DecodeError:
         raise ProtocolViolation("AutoNAT: an answer that cannot be read") from None
+    response = message.dialResponse
+    if response.status == Message.OK:
+        reached = addresses.read_plain([response.addr])
+        if not reached:
+            raise ProtocolViolation("AutoNAT: reached nowhere")
+        return Vote(str(reached[0]))
     return Vote("") if response.status == Message.E_DIAL_ERROR else None

@@ -20,7 +20,6 @@ from libp2p.peer.id import ID
 from libp2p.peer.peerstore import env_to_send_in_RPC
 from libp2p.stream_muxer.exceptions import MuxedConnError
 from multiaddr import Multiaddr
-from multiaddr.exceptions import Error as MultiaddrError
 
 from aicn.domain.nodes import PROTOCOL_VERSION
 from aicn.errors import AicnError, ProtocolViolation
@@ -85,11 +84,9 @@ class Identify:
             log.debug("%s was not identified: %r", connection.peer, error)
             return False
         await self._learn(connection.peer, message)
-        if message.observed_addr and not connection.relayed:
-            try:
-                self.observed(connection, Multiaddr(message.observed_addr))
-            except (MultiaddrError, ValueError):
-                log.debug("%s sees us at something that is no address", connection.peer)
+        observed = addresses.decode(message.observed_addr)
+        if observed is not None and not connection.relayed:
+            self.observed(connection, observed)
         return True
 
     async def _take_push(self, connection: Connection, stream: Stream) -> None:

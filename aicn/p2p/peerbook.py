@@ -8,6 +8,8 @@ from libp2p.peer.id import ID
 from libp2p.peer.peerstore import PeerStore
 from multiaddr import Multiaddr
 
+from aicn.p2p.addresses import is_readable
+
 _MOST_PEERS = 10_000
 _MOST_ADDRESSES = 32  # of one peer: anybody may name addresses for anybody (DHT answers, identify)
 
@@ -16,7 +18,8 @@ class PeerBook(PeerStore):
     """Peers, their addresses, keys and protocols.
 
     Upstream (peer/peerstore.py:201, :456) evicts whoever has no addresses first, which is this node and its private key, lets the
-    addresses of a connected peer expire (the peer cannot be found through us any more), and keeps any number of addresses.
+    addresses of a connected peer expire (the peer cannot be found through us any more), and keeps any number of addresses, also
+    ones that nobody can read (identity/update.py takes any bytes): whoever looked at them then would break.
     """
 
     def __init__(self) -> None:
@@ -26,7 +29,7 @@ class PeerBook(PeerStore):
     def add_addrs(self, peer_id: ID, addrs: Sequence[Multiaddr], ttl: int = 0) -> None:
         known = set(self.known(peer_id))
         room = max(0, _MOST_ADDRESSES - len(known))
-        new = [address for address in addrs if address not in known][:room]
+        new = [address for address in addrs if address not in known and is_readable(address)][:room]
         super().add_addrs(peer_id, new, 0 if self.is_connected(peer_id) else ttl)
 
     def known(self, peer_id: ID) -> list[Multiaddr]:

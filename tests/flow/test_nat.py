@@ -11,11 +11,13 @@ import pytest
 import trio
 from libp2p.crypto.ed25519 import create_new_key_pair
 from libp2p.host.autonat.pb.autonat_pb2 import Message
+from libp2p.identity.identify.pb.identify_pb2 import Identify
 from libp2p.io.trio import TrioTCPStream
 from libp2p.network.connection.raw_connection import RawConnection
 from libp2p.peer.id import ID
 from multiaddr import Multiaddr
 
+from aicn.domain.ids import PeerId
 from aicn.p2p import autonat, autonat_server, dcutr, host, identify, multistream
 from aicn.p2p.addresses import split_peer, without_peer
 from aicn.p2p.autonat_server import AutoNatServer
@@ -247,6 +249,17 @@ async def test_pushed_junk_costs_its_stream(junk: bytes) -> None:
             assert await exchange(b, a) == b"hello"
         assert stranger.muxer.is_established
         nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("junk", [b"\x80", b"", b"\xff" * 12, b"\x06", b"\x35\xff"])
+async def test_addresses_that_nobody_can_read_are_not_kept(junk: bytes) -> None:
+    async with open_test_host() as a, an_asker(a) as asker:
+        message = Identify(agent_version="junk", listen_addrs=[junk, Multiaddr("/ip4/127.0.0.1/tcp/1").to_bytes()])
+        stream = await asker.muxer.open_stream()
+        await stream.send_all(multistream.proposal(identify.PUSH) + encode_frame(message.SerializeToString()))
+        stream.send_eof()
+        await until(lambda: a.peer_info(PeerId(str(asker.peer))))
+        assert a._swarm.candidates(asker.peer) == [Multiaddr("/ip4/127.0.0.1/tcp/1")]
 
 
 # ---- hole punching ----
