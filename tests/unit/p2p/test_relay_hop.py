@@ -264,3 +264,20 @@ async def test_a_relay_that_stops_resets_its_circuits(autojump_clock: MockClock)
     assert target.was_reset
     assert world.source.was_reset
     assert not world.hop.ledger.circuits
+
+
+@pytest.mark.parametrize("kind", [HopMessage.RESERVE, HopMessage.CONNECT])
+async def test_nothing_is_relayed_for_who_comes_through_a_relay(
+    kind: HopMessage.Type.ValueType, autojump_clock: MockClock
+) -> None:
+    async with trio.open_nursery() as nursery:
+        world = World(nursery)
+        world.swarm.direct[SOURCE].relayed = True
+        request = HopMessage(type=kind)
+        request.peer.id = TARGET.to_bytes()
+        messages = on(world.source)  # type: ignore[arg-type]
+        await messages.send(request.SerializeToString())
+        assert (await receive(messages, HopMessage)).status == Status.PERMISSION_DENIED
+        await world.done.wait()
+        assert world.hop.ledger.reservations == 1
+        assert not world.hop.ledger.circuits
