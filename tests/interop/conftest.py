@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.interop import gopeer
+from tests.nat.conftest import namespaces  # noqa: F401 - a fixture
 
 
 @pytest.fixture(scope="session", params=gopeer.VERSIONS)

@@ -10,7 +10,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -145,11 +145,11 @@ class GoPeer:
 
 
 @asynccontextmanager
-async def open_go_peer(program: Path, *flags: str) -> AsyncIterator[GoPeer]:
-    """A Go peer that is killed at the end of the block."""
+async def open_go_peer(program: Path, *flags: str, prefix: Sequence[str] = ()) -> AsyncIterator[GoPeer]:
+    """A Go peer that is killed at the end of the block. `prefix`: a command that runs it, in a namespace for one."""
     with tempfile.TemporaryFile() as errors:
         process = await trio.lowlevel.open_process(
-            [str(program), *flags], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors
+            [*prefix, str(program), *flags], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors
         )
         peer = GoPeer(process)
         failure: Exception | None = None

@@ -19,6 +19,7 @@ var commands = map[string]command{
 	"disconnect":     disconnect,
 	"peer":           describePeer,
 	"addresses":      addresses,
+	"protocols":      protocols,
 	"ping":           pingPeer,
 	"serve":          serve,
 	"reserve":        reserve,
@@ -88,6 +89,11 @@ func describePeer(n *node, _ context.Context, to peer.ID, _ request) (any, error
 
 func addresses(n *node, _ context.Context, _ peer.ID, _ request) (any, error) {
 	return n.host.Addrs(), nil
+}
+
+// protocols are those that it serves.
+func protocols(n *node, _ context.Context, _ peer.ID, _ request) (any, error) {
+	return n.host.Mux().Protocols(), nil
 }
 
 // pingPeer returns `count` round trips, seconds.

@@ -102,7 +102,8 @@ func (s *settings) options() ([]libp2p.Option, error) {
 		return nil, fmt.Errorf("relay: %q", s.relay)
 	}
 	if s.holePunching {
-		options = append(options, libp2p.EnableHolePunching())
+		trustOneObserver()
+		options = append(options, libp2p.EnableHolePunching(), libp2p.ForceReachabilityPrivate())
 	}
 	if !s.resourceLimits {
 		options = append(options, libp2p.ResourceManager(&network.NullResourceManager{}))

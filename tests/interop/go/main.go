@@ -77,7 +77,7 @@ func parseFlags() *settings {
 	flag.StringVar(&s.direct, "direct", "", "address of a peer that is a direct peer of gossipsub")
 	flag.StringVar(&s.topic, "topic", "DeepBrainChain", "topic to join, and to announce ourselves for")
 	flag.StringVar(&s.relay, "relay", "", "serve as a relay: limited or unlimited")
-	flag.BoolVar(&s.holePunching, "hole-punching", false, "upgrade relayed connections (DCUtR)")
+	flag.BoolVar(&s.holePunching, "hole-punching", false, "upgrade relayed connections (DCUtR), as a node behind a router")
 	flag.BoolVar(&s.resourceLimits, "resource-limits", false, "keep go-libp2p's default resource limits")
 	flag.Parse()
 	return s
