@@ -16,6 +16,9 @@ from aicn.errors import InvalidRequest, ProtocolViolation
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _DIALLABLE = {"ip4", "ip6", "dns", "dns4", "dns6", "tcp", "p2p"}
+_LONGEST = (
+    1024  # bytes: a circuit has two names of at most 253; the library needs 0.15 s for 64 KiB of junk, 20 s for a MiB
+)
 
 
 def parse(text: str, *, field: str = "address") -> Multiaddr:
@@ -41,11 +44,12 @@ def split_peer(text: str, *, field: str = "address") -> tuple[ID, Multiaddr]:
 def diallable(address: Multiaddr) -> bool:
     """Whether we can dial it: an IP address or name, a port, and a peer; or a relay that can be dialled so, and a circuit.
 
-    A circuit's relay may also be named by its peer id alone: /p2p/<relay>/p2p-circuit. False too for what peers send that is no
-    multiaddr at all: the library looks at the values of one, such as a name's, only when it is asked for them.
+    A circuit's relay may also be named by its peer id alone: /p2p/<relay>/p2p-circuit. False too for what is not readable.
     """
+    if not is_readable(address):
+        return False
     try:
-        names = [protocol.name for protocol, _ in address.items()]
+        names = [protocol.name for protocol in address.protocols()]
         transport = relay_of(address)[1] if is_circuit(address) else None
     except (MultiaddrError, ValueError, ProtocolViolation):
         return False
@@ -126,6 +130,8 @@ def decode(data: bytes) -> Multiaddr | None:
 
 def is_readable(address: Multiaddr) -> bool:
     """Whether it is a multiaddr to its last byte: the library takes almost any bytes for one, and fails when they are looked at."""
+    if len(address.to_bytes()) > _LONGEST:
+        return False
     try:
         return bool(list(address.items()))
     except Exception:  # noqa: BLE001 - its codecs raise whatever their inputs lead to

@@ -9,7 +9,6 @@ from google.protobuf.message import DecodeError
 from libp2p.kad_dht.pb.kademlia_pb2 import Message
 from libp2p.peer.id import ID
 from multiaddr import Multiaddr
-from multiaddr.exceptions import Error as MultiaddrError
 
 from aicn.errors import ProtocolViolation
 from aicn.p2p import addresses
@@ -79,13 +78,10 @@ def named(listed: Sequence[Message.Peer], most: int) -> list[Found]:
 
 
 def _address(data: bytes) -> Multiaddr | None:
-    try:
-        address = Multiaddr(data)
-        if any(protocol.name == "p2p-circuit" for protocol in address.protocols()):
-            return address
-        return addresses.without_peer(address) if addresses.diallable(address) else None
-    except (MultiaddrError, ValueError, TypeError, KeyError, IndexError):
-        return None
+    address = addresses.decode(data)
+    if address is None or addresses.is_circuit(address):
+        return address
+    return addresses.without_peer(address) if addresses.diallable(address) else None
 
 
 def is_peer_id(data: bytes) -> bool:
