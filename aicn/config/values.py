@@ -26,7 +26,7 @@ def from_text(key: Key, text: str) -> Any:
     if key.is_table or (key.is_list and text.startswith("[")):
         try:
             return tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError as error:
+        except (tomllib.TOMLDecodeError, RecursionError) as error:
             raise ValueError(text) from error
     if key.is_list:
         return [part.strip() for part in text.split(",") if part.strip()]
