@@ -85,6 +85,14 @@ async def junk_addresses(attacker: Attacker) -> None:
 
 
 @abuse
+async def address_without_end(attacker: Attacker) -> None:
+    """Addresses of 60 KB in which no number ends: the library needs 0.15 s for each, unless nobody asks it."""
+    endless = Identify(listen_addrs=[b"\xff" * 60_000], observed_addr=b"\xff" * 4_000)
+    for _ in range(30):
+        await is_told(attacker, endless)
+
+
+@abuse
 async def observed_at_the_moon(attacker: Attacker) -> None:
     """Many peers that agree on where the victim is, which is where somebody else is: never one of its addresses."""
     elsewhere = Multiaddr("/ip4/203.0.113.9/tcp/6001")
