@@ -201,6 +201,17 @@ async def test_a_reader_that_stalls_holds_back_its_peer_and_nobody_stores_the_re
         nursery.cancel_scope.cancel()
 
 
+async def test_a_relay_takes_no_more_than_a_piece_at_a_time(autojump_clock: MockClock) -> None:
+    async with trio.open_nursery() as nursery:
+        world = World(nursery)
+        await world.joined()
+        world.source._window = 1 << 20
+        await world.source.send_all(bytes(1 << 20))
+        await trio.sleep(1)  # the other side does not read
+        assert len(world.at_relay._unread) >= (1 << 20) - (64 << 10)
+        nursery.cancel_scope.cancel()
+
+
 async def test_each_direction_ends_by_itself(autojump_clock: MockClock) -> None:
     async with trio.open_nursery() as nursery:
         world = World(nursery)
