@@ -33,15 +33,15 @@ async def open_link(
         to, address, to_port = exit_
         outside = trio.socket.from_stdlib_socket(_socket(to))
         try:
-            async with near, trio.open_nursery() as nursery:
-                await outside.connect((address, to_port))
-                far = trio.SocketStream(outside)
-                nursery.start_soon(_pump, near, far, delay_s, nursery.cancel_scope)
-                nursery.start_soon(_pump, far, near, delay_s, nursery.cancel_scope)
-        except OSError:
-            pass  # nobody is there: the connection to us closes too
-        finally:
+            await outside.connect((address, to_port))
+        except OSError:  # nobody is there: the connection to us closes too
             outside.close()
+            await near.aclose()
+            return
+        far = trio.SocketStream(outside)
+        async with near, far, trio.open_nursery() as nursery:
+            nursery.start_soon(_pump, near, far, delay_s, nursery.cancel_scope)
+            nursery.start_soon(_pump, far, near, delay_s, nursery.cancel_scope)
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(trio.serve_listeners, carry, [listener])
@@ -52,7 +52,7 @@ async def open_link(
 
 
 def _socket(where: Namespace | None) -> socket.socket:
-    made = socket.socket() if where is None else where.socket()
+    made = socket.socket() if where is None else where.tcp_socket()
     made.setblocking(False)
     return made
 
@@ -71,7 +71,7 @@ async def _pump(source: trio.SocketStream, sink: trio.SocketStream, delay_s: flo
         async with trio.open_nursery() as nursery, on_the_way:
             nursery.start_soon(arrive)
             async for data in source:
-                await on_the_way.send((trio.current_time() + delay_s, data))
+                await on_the_way.send((trio.current_time() + delay_s, bytes(data)))
             on_the_way.close()
     except* (trio.BrokenResourceError, trio.ClosedResourceError, OSError):
         both.cancel()

@@ -32,25 +32,24 @@ class Namespace:
         """In front of a command that is to run inside."""
         return ("nsenter", f"--net={self._path}", "--")
 
-    def run(self, command: str) -> str:
-        """What `command` (words, no shell) prints inside; AssertionError with its complaint when it fails."""
+    def run(self, command: str, text: str = "") -> str:
+        """What `command` (words, no shell) prints inside when it reads `text`; AssertionError with its complaint when it fails."""
         done = subprocess.run(
-            [*self.prefix, *command.split()], check=False, capture_output=True, text=True, timeout=_COMMAND_S
+            [*self.prefix, *command.split()],
+            check=False,
+            input=text,
+            capture_output=True,
+            text=True,
+            timeout=_COMMAND_S,
         )
         assert done.returncode == 0, f"{command}: {done.stderr}"
         return done.stdout
 
     def forward_packets(self) -> None:
         """Make it a router. /proc/sys/net shows whoever opens it his own namespace."""
-        subprocess.run(
-            [*self.prefix, "tee", "/proc/sys/net/ipv4/ip_forward"],
-            input=b"1",
-            check=True,
-            stdout=subprocess.DEVNULL,
-            timeout=_COMMAND_S,
-        )
+        self.run("tee /proc/sys/net/ipv4/ip_forward", "1")
 
-    def socket(self) -> socket.socket:
+    def tcp_socket(self) -> socket.socket:
         """A TCP socket inside: a socket stays where it was made, whoever uses it."""
         made: list[socket.socket] = []
         thread = threading.Thread(target=self._make_socket, args=(made,))  # which alone enters the namespace, and ends
@@ -92,6 +91,7 @@ def missing() -> str:
             namespace.run("iptables -w -t nat -A POSTROUTING -j MASQUERADE --random-fully")
             namespace.run("iptables -w -A FORWARD -m conntrack --ctstate ESTABLISHED -j ACCEPT")
             namespace.run("ip link add br0 type bridge")
+            namespace.forward_packets()
     except AssertionError as error:
         return str(error)
     return ""

@@ -20,7 +20,7 @@ REFUSED_S = 1.5  # without an answer in this time there is none: a SYN is sent a
 @asynccontextmanager
 async def listening(where: Namespace) -> AsyncIterator[None]:
     """A server that tells each client its address as "ip port"."""
-    sock = where.socket()
+    sock = where.tcp_socket()
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     sock.setblocking(False)
     sock.bind(("0.0.0.0", PORT))
@@ -39,7 +39,7 @@ async def listening(where: Namespace) -> AsyncIterator[None]:
 
 async def seen(client: Namespace, server: str, *, port: int = 0, within: float = REFUSED_S) -> tuple[str, int] | None:
     """As whom `server` sees a connection from `client`, whose own port is `port`; None: it does not get there."""
-    with trio.move_on_after(within), trio.socket.from_stdlib_socket(client.socket()) as sock:
+    with trio.move_on_after(within), trio.socket.from_stdlib_socket(client.tcp_socket()) as sock:
         await sock.bind(("0.0.0.0", port))
         await sock.connect((server, PORT))
         host, _, text = (await trio.SocketStream(sock).receive_some(100)).decode().partition(" ")
@@ -78,7 +78,7 @@ async def test_a_symmetric_router_hides_the_port() -> None:
 async def test_both_may_meet_in_the_middle(symmetric: bool) -> None:
     """Connecting from both sides at once passes both routers, unless they hide the port: hole punching lives of it."""
     with open_internet(symmetric=symmetric) as net:
-        a, b = (trio.socket.from_stdlib_socket(home.node.socket()) for home in (net.a, net.b))
+        a, b = (trio.socket.from_stdlib_socket(home.node.tcp_socket()) for home in (net.a, net.b))
         with a, b, trio.move_on_after(REFUSED_S if symmetric else 10) as deadline:
             for sock in (a, b):
                 await sock.bind(("0.0.0.0", PORT))
