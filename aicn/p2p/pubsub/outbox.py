@@ -44,9 +44,12 @@ class Outbox:
         self._control.append(frame)
         self._filled.set()
 
-    def clear(self) -> None:
-        """Forget what was not sent: the peer begins anew."""
+    def drop_control(self) -> None:
+        """Forget what belongs to a stream that broke."""
         self._control.clear()
+
+    def drop_messages(self) -> None:
+        """Forget what is too old to be sent."""
         self._messages.clear()
         self._bytes = 0
 

@@ -50,7 +50,7 @@ _MESSAGES, _MESSAGES_BURST = 2000.0, 4000.0  # messages and RPCs per second, and
 _BYTES, _BYTES_BURST = float(16 << 20), float(64 << 20)  # bytes per second, and at once
 _UNSIGNED = 50.0  # messages that one with a wrong signature counts for
 _SEND_S = 30.0  # for a peer to take what is sent to it at once
-_AGAIN_S, _AGAIN_LONGEST_S = 1.0, 30.0  # before a stream to a connected peer is opened again
+_AGAIN_S, _AGAIN_LONGEST_S = 0.1, 30.0  # before a stream to a connected peer is opened again
 
 Accept = Callable[[Message], bool]
 
@@ -171,10 +171,11 @@ class Topics:
             while True:
                 began = trio.current_time()
                 await step(f"the pubsub stream to {peer}", partial(self._send, peer, known))
-                known.outbox.clear()
+                known.outbox.drop_control()  # the next stream begins anew, with what else waits here
                 self.mesh.part(peer)
-                pause = _AGAIN_S if trio.current_time() - began > _AGAIN_LONGEST_S else min(2 * pause, _AGAIN_LONGEST_S)
+                pause = _AGAIN_S if trio.current_time() - began > _AGAIN_LONGEST_S else pause
                 await trio.sleep(pause)
+                pause = min(2 * pause, _AGAIN_LONGEST_S)
 
     async def _send(self, peer: ID, known: _Peer) -> None:
         """Open a stream and send on it what the outbox holds, until it breaks; it is reset then."""
@@ -190,8 +191,11 @@ class Topics:
                     await _deliver(stream, self._hello())
                     while True:
                         await _deliver(stream, await known.outbox.take())
-                except (AicnError, trio.TooSlowError) as error:
-                    log.debug("pubsub stream to %s: %r", stream.peer, error)
+                except AicnError as error:
+                    log.debug("pubsub stream to %s: %s", peer, error)
+                except trio.TooSlowError:
+                    log.debug("pubsub stream to %s: nothing is read", peer)
+                    known.outbox.drop_messages()
                 nursery.cancel_scope.cancel()
         finally:
             stream.reset()
