@@ -17,7 +17,6 @@ import trio
 from libp2p.peer.id import ID
 from libp2p.stream_muxer.exceptions import MuxedConnError
 from multiaddr import Multiaddr
-from multiaddr.exceptions import Error as MultiaddrError
 
 from aicn.errors import AicnError, DeadlineExceeded, ProtocolViolation, Unreachable
 from aicn.p2p import addresses
@@ -213,14 +212,11 @@ def _circuits(connection: Connection, reservation: Reservation) -> tuple[Multiad
     relay = connection.peer
     found = [connection.remote] if connection.direction_name == "Outbound" and connection.remote else []
     for data in reservation.addrs[: 4 * _MOST_ADDRESSES]:
-        try:
-            address = Multiaddr(bytes(data))
-            named = addresses.peer_of(address)
-            transport = addresses.without_peer(address)
-            usable = addresses.diallable(transport) and not addresses.is_circuit(transport)
-        except (MultiaddrError, ValueError, TypeError, KeyError):
+        address = addresses.decode(bytes(data))
+        if address is None or addresses.peer_of(address) not in (None, relay):
             continue
-        if usable and named in (None, relay):
+        transport = addresses.without_peer(address)
+        if addresses.diallable(transport) and not addresses.is_circuit(transport):
             found.append(transport)
     best = sorted(dict.fromkeys(found), key=addresses.rank)[:_MOST_ADDRESSES]
     return tuple(addresses.circuit_over(relay, one) for one in best)

@@ -132,7 +132,7 @@ def test_a_relay_names_only_itself_and_little() -> None:
         "/ip4/8.8.8.8/udp/1/quic-v1",
     )
     assert len(through(relay, *(f"/ip4/8.8.8.8/tcp/{port}" for port in range(1, 100)))) == 4
-    junk = Reservation(addrs=[b"\xff\xff", b"", b"\x04"])
+    junk = Reservation(addrs=[b"\xff\xff", b"", b"\x04", b"\x36" + b"\xff" * 9 + b"\x01"])
     assert _circuits(relay, junk) == ()  # type: ignore[arg-type]
 
 
