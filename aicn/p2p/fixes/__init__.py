@@ -13,7 +13,7 @@ from libp2p.host.basic_host import BasicHost
 from libp2p.network.swarm import Swarm
 from libp2p.peer.peerstore import PeerStore
 
-from aicn.p2p.fixes import noise, tcp
+from aicn.p2p.fixes import noise, rsa, tcp
 from aicn.p2p.fixes.patch import expect
 
 
@@ -24,5 +24,6 @@ def apply() -> None:
     expect(PeerStore, "add_addrs", "addrs", "_enforce_peer_limit", "clear_peerdata")
     tcp.apply()
     noise.apply()
+    rsa.apply()
     # The library logs what any stranger can cause at WARNING and ERROR: a flood. What matters is logged by our own code.
     logging.getLogger("libp2p").setLevel(logging.CRITICAL)

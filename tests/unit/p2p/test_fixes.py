@@ -1,12 +1,20 @@
 """One test per correction of the library, each failing without it."""
 
 import logging
+import os
 import socket
+import time
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import trio
+from Crypto.Util.asn1 import DerSequence
+from libp2p.crypto.exceptions import CryptographyError
+from libp2p.crypto.keys import KeyType
+from libp2p.crypto.pb.crypto_pb2 import PublicKey
+from libp2p.crypto.rsa import create_new_key_pair as new_rsa_key
+from libp2p.crypto.serialization import deserialize_public_key
 from libp2p.io.trio import TrioTCPStream
 from libp2p.network.connection.raw_connection import RawConnection
 from libp2p.security.noise.io import NoiseTransportReadWriter
@@ -97,3 +105,25 @@ async def test_a_reset_tcp_connection_is_an_error_and_a_closed_one_an_end() -> N
     assert await stream.read(1) == b""
     await stream.close()
     assert await stream.read(1) == b""
+
+
+def rsa_key(exponent_bits: int) -> bytes:
+    """The protobuf of an RSA key of 2048 bits with an odd exponent of `exponent_bits`."""
+    modulus, exponent = (int.from_bytes(os.urandom(bits // 8), "big") | 1 for bits in (2048, exponent_bits))
+    der = DerSequence([modulus | 1 << 2047, exponent]).encode()
+    return PublicKey(key_type=KeyType.RSA.value, data=der).SerializeToString()
+
+
+@pytest.mark.parametrize("exponent_bits", [2040, 480_000])
+def test_an_rsa_key_costs_little(exponent_bits: int) -> None:
+    hostile = rsa_key(exponent_bits)
+    began = time.thread_time()
+    with pytest.raises(CryptographyError):
+        deserialize_public_key(hostile)
+    assert time.thread_time() - began < 1
+
+
+def test_an_ordinary_rsa_key_is_taken() -> None:
+    keys = new_rsa_key(2048)
+    taken = deserialize_public_key(keys.public_key.serialize())
+    assert taken.verify(b"x", keys.private_key.sign(b"x"))
