@@ -34,7 +34,11 @@ _LARGEST = 4096  # bytes of a message (specification)
 _ATTEMPTS = 3  # (specification)
 _EXCHANGE_S = 20.0  # for the messages of one attempt: a relayed round trip, and what go takes to answer
 _DIRECT_S = 5.0  # for dialling without help
-PUNCH_S = 6.0  # for one attempt: lost first packets are repeated after 1 s and 3 s
+# For one attempt: lost first packets are repeated after 1 s and 3 s. Go's take 5 s, and the next one needs the port of the last.
+PUNCH_S = 4.0
+# Who answers dials last: if its packet arrived before the other has dialled, the other's listener would take it, the other's own
+# dial would find the port in use and leave from one that its router maps elsewhere.
+_ANSWERER_DELAY_S = 0.05
 _MOST_ADDRESSES = 8  # of the peer, dialled at once
 _MOST_UPGRADES = 32  # at a time
 _GRACE_S = 15.0  # before the relayed connection is looked at: requests that were about to use it
@@ -150,6 +154,7 @@ class DirectUpgrade:
                 _read(await messages.receive(), HolePunch.SYNC)
             if late.cancelled_caught:
                 raise ProtocolViolation("the exchange took too long")
+            await trio.sleep(_ANSWERER_DELAY_S)
             try:
                 await self._connect(connection.peer, theirs, patience_s=_ANSWERER_PATIENCE_S)
             except Unreachable as error:

@@ -68,6 +68,14 @@ async def open_world(go_program: Path, directory: Path) -> AsyncIterator[World]:
             yield World(relay, ours, go, net.a, net.b)
 
 
+async def test_go_asks_us_to_punch(go_program: Path, tmp_path: Path) -> None:
+    async with open_world(go_program, tmp_path) as world:
+        done = await world.ours.post("/swarm/connect", {"node_addr": f"{world.relay}/p2p-circuit/p2p/{world.go.id}"})
+        assert done.status_code == 200, done.text
+        await world.until_direct()
+        assert len(await world.go("ping", peer=world.ours.peer_id, count=3)) == 3
+
+
 async def test_we_ask_go_to_punch(go_program: Path, tmp_path: Path) -> None:
     async with open_world(go_program, tmp_path) as world:
         address = f"{world.relay}/p2p-circuit/p2p/{world.ours.peer_id}"
