@@ -53,4 +53,6 @@ def _threads() -> trio.CapacityLimiter:
 
 
 def _ask(name: str, port: int, family: socket.AddressFamily) -> list[tuple[str | int, ...]]:
-    return [(str(entry[4][0]), int(entry[4][1])) for entry in socket.getaddrinfo(name, port, family, socket.SOCK_STREAM)]
+    return [
+        (str(entry[4][0]), int(entry[4][1])) for entry in socket.getaddrinfo(name, port, family, socket.SOCK_STREAM)
+    ]
