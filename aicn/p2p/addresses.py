@@ -75,6 +75,12 @@ def is_public(address: Multiaddr) -> bool:
     return (ip is None or ip.is_global) and not is_circuit(address)
 
 
+def is_local(address: Multiaddr) -> bool:
+    """Whether it can only lead to this very machine."""
+    ip = ip_of(address)
+    return ip is not None and (ip.is_loopback or ip.is_unspecified)
+
+
 def peer_of(address: Multiaddr) -> ID | None:
     """The peer that an address ends in, if it does."""
     parts = address.split()

@@ -51,12 +51,19 @@ _ANSWERER_PATIENCE_S = 0.3
 
 
 class DirectUpgrade:
-    """Upgrades relayed connections. `own` gives the addresses at which the peer should dial us."""
+    """Upgrades relayed connections. `own` gives the addresses at which the peer should dial us.
 
-    def __init__(self, swarm: Swarm, own: Callable[[], Sequence[Multiaddr]]) -> None:
+    `loopback`, for tests: dial that, too. A peer may make us dial addresses, but not what listens on this machine alone.
+    """
+
+    def __init__(self, swarm: Swarm, own: Callable[[], Sequence[Multiaddr]], *, loopback: bool = False) -> None:
         self._swarm = swarm
         self._own = own
-        self._busy: set[ID] = set()
+        self._loopback = loopback
+        self._busy: set[ID] = set()  # peers that we upgrade
+        self._answering: dict[
+            ID, trio.CancelScope
+        ] = {}  # peers that upgrade us; a new attempt takes the place of the last one
         self._nursery: trio.Nursery | None = None
         self._arrivals: dict[
             ID, trio.Event
@@ -143,6 +150,20 @@ class DirectUpgrade:
         """The other side of it. An attempt that fails may be followed by more on the same stream."""
         if not connection.relayed:
             raise ProtocolViolation("a direct connection needs no hole punching")
+        peer = connection.peer
+        if (last := self._answering.pop(peer, None)) is not None:
+            last.cancel()
+        elif len(self._answering) >= _MOST_UPGRADES:
+            raise ProtocolViolation("too many hole punchings at a time")
+        with trio.CancelScope() as scope:
+            self._answering[peer] = scope
+            try:
+                await self._answer(connection, stream)
+            finally:
+                if self._answering.get(peer) is scope:
+                    del self._answering[peer]
+
+    async def _answer(self, connection: Connection, stream: Stream) -> None:
         messages = Messages(stream, limit=_LARGEST)
         for _ in range(_ATTEMPTS):
             with trio.move_on_after(_EXCHANGE_S + PUNCH_S) as late:
@@ -169,10 +190,10 @@ class DirectUpgrade:
         failures: list[str] = []
         with trio.move_on_after(PUNCH_S):
             async with trio.open_nursery() as nursery:
-                attempts = len(theirs[:_MOST_ADDRESSES])
-                for address in theirs[:_MOST_ADDRESSES]:
+                targets = [one for one in theirs if self._loopback or not addresses.is_local(one)][:_MOST_ADDRESSES]
+                for address in targets:
                     nursery.start_soon(self._try, peer, address, patience_s, failures)
-                while len(failures) < attempts and self._swarm.live_direct(peer) is None:
+                while len(failures) < len(targets) and self._swarm.live_direct(peer) is None:
                     await self._arrivals.setdefault(peer, trio.Event()).wait()
                 nursery.cancel_scope.cancel()
         self._arrivals.pop(peer, None)

@@ -61,7 +61,7 @@ class Nat:
         if config.autonat_service:
             server = AutoNatServer(library.direct, psk=psk, private=loopback)
             protocols.serve_connection(autonat.PROTOCOL, server.serve)
-        self._upgrade = DirectUpgrade(swarm, self.candidates) if config.hole_punching else None
+        self._upgrade = DirectUpgrade(swarm, self.candidates, loopback=loopback) if config.hole_punching else None
         if self._upgrade is not None:
             protocols.serve_connection(dcutr.PROTOCOL, self._upgrade.serve)
 
@@ -112,7 +112,7 @@ class Nat:
     def candidates(self) -> list[Multiaddr]:
         """Where others may perhaps dial this node: what it advertises without a relay, and where peers see it."""
         known = dict.fromkeys((*self._library.direct(), *self.observed.reported()))
-        return [one for one in known if self._loopback or not _is_loopback(one)]
+        return [one for one in known if self._loopback or not addresses.is_local(one)]
 
     def _learnt(self) -> Sequence[Multiaddr]:
         """What is advertised besides the addresses of our interfaces: not where peers have failed to dial us."""
@@ -124,7 +124,7 @@ class Nat:
 
     def _unmapped(self) -> list[int]:
         """The ports that only a router's mapping makes public: those on private IPv4 addresses, when we have no public one."""
-        own = [one for one in self._swarm.own_addresses() if not _is_loopback(one)]
+        own = [one for one in self._swarm.own_addresses() if not addresses.is_local(one)]
         if any(addresses.is_public(one) for one in own):
             return []
         return list(dict.fromkeys(addresses.port_of(one) for one in own if _is_ipv4(one)))
@@ -134,11 +134,6 @@ class Nat:
         for connection in self._swarm.open_connections():
             if not connection.relayed and autonat.PROTOCOL in self._swarm.book.protocols_of(connection.peer):
                 yield connection
-
-
-def _is_loopback(address: Multiaddr) -> bool:
-    ip = addresses.ip_of(address)
-    return ip is not None and ip.is_loopback
 
 
 def _is_ipv4(address: Multiaddr) -> bool:
