@@ -118,7 +118,7 @@ def rsa_key(exponent_bits: int) -> bytes:
 def test_an_rsa_key_costs_little(exponent_bits: int) -> None:
     hostile = rsa_key(exponent_bits)
     began = time.thread_time()
-    with pytest.raises(CryptographyError):
+    with pytest.raises((CryptographyError, ValueError)):
         deserialize_public_key(hostile)
     assert time.thread_time() - began < 1
 
