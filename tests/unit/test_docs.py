@@ -33,3 +33,18 @@ def test_the_layout_names_every_module_of_the_top_level() -> None:
             assert f"  {entry.name} " in text, entry.name
         elif entry.is_dir() and entry.name != "__pycache__":
             assert f"  {entry.name}/ " in text, entry.name
+
+
+def test_corrections_of_libp2p_are_where_the_page_says() -> None:
+    text = (DOCS / "upstream.md").read_text()
+    p2p = Path(errors.__file__).parent / "p2p"
+    ours = [
+        name
+        for row in re.findall(r"^\|.*\| ([^|]*) \|$", text, re.MULTILINE)[2:]
+        for name in re.findall(r"`([\w/.]+)`", row)
+    ]
+    assert ours
+    for name in ours:
+        assert (p2p / name).exists(), name
+    for fix in (p2p / "fixes").glob("*.py"):
+        assert fix.stem in ("patch",) or f"`fixes/{fix.name}`" in text, fix.name
