@@ -47,4 +47,4 @@ def test_corrections_of_libp2p_are_where_the_page_says() -> None:
     for name in ours:
         assert (p2p / name).exists(), name
     for fix in (p2p / "fixes").glob("*.py"):
-        assert fix.stem in ("patch",) or f"`fixes/{fix.name}`" in text, fix.name
+        assert fix.stem == "patch" or f"`fixes/{fix.name}`" in text, fix.name
