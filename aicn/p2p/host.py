@@ -78,14 +78,11 @@ class Host:
         private = Secp256k1PrivateKey.new(key.secret)
         keys = KeyPair(private, private.get_public_key())
         self._book.add_key_pair(ID.from_base58(self._id), keys)
+        psk = network_key(config)
         self._swarm = Swarm(
             ID.from_base58(self._id),
             self._book,
-            Upgrader(
-                keys,
-                psk=network_key(config),
-                streams_per_connection=config.streams_per_connection,
-            ),
+            Upgrader(keys, psk=psk, streams_per_connection=config.streams_per_connection),
             self._protocols,
             listeners=listeners,
             config=config,
@@ -109,7 +106,7 @@ class Host:
             self._swarm,
             self._library,
             self._protocols,
-            psk=network_key(config),
+            psk=psk,
             trusted={addresses.split_peer(one)[0] for one in (*config.bootstrap, *config.relays)},
         )
         self.nat.reachability.on_change(self._on_reachability)

@@ -9,7 +9,6 @@ from libp2p.stream_muxer.exceptions import MuxedConnError
 
 from aicn.domain.ids import PeerId
 from aicn.errors import Unreachable
-from aicn.p2p import multistream
 from aicn.p2p.stream import Stream
 from aicn.p2p.swarm import Swarm
 
@@ -18,10 +17,9 @@ async def open_stream(swarm: Swarm, peer: ID, protocol: str) -> Stream:
     """A stream to `peer`, dialled at its known addresses if it is not connected. UnknownNode, Unreachable, DeadlineExceeded."""
     connection = await swarm.connect(peer)
     try:
-        stream = await connection.muxer.open_stream()
+        return await connection.open_stream(protocol)
     except MuxedConnError as error:
         raise Unreachable(f"{peer}: {error}") from None
-    return Stream(stream, connection.peer_id, prefix=multistream.proposal(protocol), awaiting=protocol)
 
 
 @lru_cache(maxsize=4096)

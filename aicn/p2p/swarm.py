@@ -144,8 +144,7 @@ class Swarm(upstream.Swarm):
 
     def _value(self, peer: ID) -> int:
         """How useful a connection to `peer` is: how many of our protocols it speaks."""
-        data = self.book.peer_data_map.get(peer)
-        return 0 if data is None else len(set(self._protocols.names).intersection(data.get_protocols()))
+        return len(set(self._protocols.names).intersection(self.book.protocols_of(peer)))
 
     async def _attempt(self, peer: ID, address: Multiaddr) -> Connection:
         """Connect to one address. Unreachable."""

@@ -250,15 +250,11 @@ class Dht:
             self._book.add_addrs(found.peer, found.addresses, int(_HEARSAY_S))
 
     def _serves(self, peer: ID) -> bool:
-        return self.protocol in self._protocols_of(peer)
+        return self.protocol in self._book.protocols_of(peer)
 
     def _may_serve(self, peer: ID) -> bool:
         """Serves the DHT, or identify has not said yet."""
-        return self._serves(peer) or not self._protocols_of(peer)
-
-    def _protocols_of(self, peer: ID) -> list[str]:
-        data = self._book.peer_data_map.get(peer)
-        return [] if data is None else data.get_protocols()
+        return self._serves(peer) or not self._book.protocols_of(peer)
 
     # ---- answering ----
 

@@ -7,7 +7,6 @@ from functools import lru_cache
 
 from google.protobuf.message import DecodeError
 from libp2p.crypto.keys import KeyPair, PublicKey
-from libp2p.crypto.rsa import RSAPublicKey
 from libp2p.crypto.serialization import deserialize_public_key
 from libp2p.peer.id import ID
 from libp2p.pubsub.pb.rpc_pb2 import RPC, Message
@@ -20,7 +19,6 @@ _PREFIX = b"libp2p-pubsub:"
 _SEQNO_BYTES = 8  # as all implementations have it, but js-libp2p's floodsub sends its own without leading zeros
 _LONGEST_KEY = 1024  # bytes; an RSA key of 4096 bits, the largest that the library takes, has 550
 _LONGEST_SIGNATURE = 1024
-_LARGEST_EXPONENT = 1 << 32  # of an RSA key: beyond the usual 65537 each check would take a thousand times as long
 
 
 def message_id(message: Message) -> bytes:
@@ -97,6 +95,4 @@ def _key_of(sender: bytes, attached: bytes) -> PublicKey:
         raise ProtocolViolation("pubsub: a message whose sender's key is none") from None
     if ID.from_pubkey(key).to_bytes() != sender:
         raise ProtocolViolation("pubsub: a message with the key of somebody else")
-    if isinstance(key, RSAPublicKey) and key.impl.e > _LARGEST_EXPONENT:
-        raise ProtocolViolation("pubsub: an RSA key that would take long to check with")
     return key

@@ -142,8 +142,7 @@ class Topics:
 
     async def identified(self, peer: ID) -> None:
         """Identify has told what `peer` speaks."""
-        data = self._swarm.book.peer_data_map.get(peer)
-        protocols = [] if data is None else data.get_protocols()
+        protocols = self._swarm.book.protocols_of(peer)
         for protocol in self._spoken:
             if protocol in protocols:
                 self._meet(peer, protocol)
