@@ -104,6 +104,13 @@ class Unreachable(AicnError):
     fault = Fault.REMOTE
 
 
+class NotConnected(AicnError):
+    """There is no connection to the peer."""
+
+    code = "not_connected"
+    fault = Fault.CALLER
+
+
 class DeadlineExceeded(AicnError):
     """Something did not answer within its deadline."""
 
@@ -129,6 +136,20 @@ class AnswerBroken(AicnError):
     """The answer ended without saying that it is complete: the worker or its connection died."""
 
     code = "answer_broken"
+    fault = Fault.REMOTE
+
+
+class NoNode(AicnError):
+    """No node offers the model, or all that do have failed; the message says who and how."""
+
+    code = "no_node"
+    fault = Fault.REMOTE
+
+
+class IpfsFailed(AicnError):
+    """The IPFS node could not be used, or did not take the images."""
+
+    code = "ipfs_failed"
     fault = Fault.REMOTE
 
 

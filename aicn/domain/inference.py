@@ -12,6 +12,17 @@ class Kind(Enum):
     CHAT = 1
     IMAGE_GENERATION = 2
     IMAGE_EDIT = 3
+    EMBEDDING = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A file of a multipart/form-data request (RFC 7578)."""
+
+    name: str  # of the form's field
+    filename: str
+    content_type: str
+    data: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +36,7 @@ class InferenceRequest:
     body: bytes  # the client's JSON object, byte for byte, less `node_id` and `project`
     stream: bool
     deadline: float  # absolute, trio.current_time() of this node; travels as milliseconds left
+    parts: tuple[Part, ...] = ()  # files of a multipart form, whose other fields are the members of `body`
 
 
 @dataclass(frozen=True, slots=True)

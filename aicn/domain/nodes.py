@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import Literal
 
 from aicn.domain.ids import PeerId
@@ -32,6 +33,24 @@ class Connection:
     direction: Literal["Inbound", "Outbound"]
 
 
+class Connectivity(IntEnum):
+    """How a peer can be reached (spec 1, /ai/projects/peers)."""
+
+    NOT_CONNECTED = 0
+    CONNECTED = 1
+    CAN_CONNECT = 2  # was connected not long ago
+    CANNOT_CONNECT = 3  # the last attempt, not long ago, failed
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """How near a peer is."""
+
+    connectivity: Connectivity
+    rtt: float  # seconds, smoothed; 0: not connected, or not measured yet
+    relayed: bool = False  # every connection to it goes through a relay
+
+
 @dataclass(frozen=True, slots=True)
 class DialOutcome:
     """How an attempt to reach a peer at an address has ended."""
@@ -51,3 +70,13 @@ class KnownAddress:
     connected_at: float  # Unix time of the last success
     successes: int
     failures: int  # in a row, since the last success
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A pubsub message."""
+
+    topic: str
+    sender: PeerId  # who has signed it
+    data: bytes
+    signed: bytes = b""  # the whole signed message, for handing it on outside pubsub

@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 from aicn.domain.inference import Kind
 from aicn.errors import InvalidRequest
 
-# `type` of `POST /ai/project/register` (spec 1): 0 text to text, 1 text to image, 2 image to image
-KIND_OF_TYPE = {0: Kind.CHAT, 1: Kind.IMAGE_GENERATION, 2: Kind.IMAGE_EDIT}
+# `type` of `POST /ai/project/register`: 0 text to text, 1 text to image, 2 image to image (spec 1); 3 text to embedding (ours)
+KIND_OF_TYPE = {0: Kind.CHAT, 1: Kind.IMAGE_GENERATION, 2: Kind.IMAGE_EDIT, 3: Kind.EMBEDDING}
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from quart import Blueprint, Response
 
 from aicn import __version__
 from aicn.node import Node
-from aicn.wire import v0
+from aicn.wire.v0 import answers
 
 PATHS = ("/healthz", "/readyz")  # answered also when the node takes no more requests
 
@@ -33,6 +33,6 @@ def blueprint(node: Node) -> Blueprint:
             "peers": len({connection.peer for connection in node.peers.connections()}),
             "models": sum(len(project.models) for project in node.registration.projects()),
         }
-        return Response(v0.encode_json(state), 200 if ready else 503, content_type="application/json")
+        return Response(answers.encode_json(state), 200 if ready else 503, content_type="application/json")
 
     return bound

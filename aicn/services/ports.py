@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 import trio
 
+from aicn.domain.hardware import HostInfo
 from aicn.domain.ids import PeerId
 from aicn.domain.inference import Accepted, Chunk, End, InferenceRequest
-from aicn.domain.nodes import Connection, DialOutcome, KnownAddress, NodeInfo
+from aicn.domain.nodes import Connection, DialOutcome, KnownAddress, Link, Message, NodeInfo
 from aicn.domain.registration import Endpoint
 
 
@@ -77,6 +79,75 @@ class Peers(Protocol):
         """Dial a multiaddr that ends in /p2p/<id>. InvalidRequest, Unreachable or DeadlineExceeded."""
 
     def connections(self) -> Sequence[Connection]: ...
+
+
+class Links(Protocol):
+    """How near peers are, and who comes and goes; the p2p host."""
+
+    def link(self, peer: PeerId) -> Link:
+        """What is known now, without asking anybody."""
+
+    async def measure(self, peer: PeerId) -> Link:
+        """Connect if need be, and ping. A peer that does not answer is CANNOT_CONNECT; nothing is raised."""
+
+    def protocols_of(self, peer: PeerId) -> frozenset[str]:
+        """What identify has told that the peer serves; empty when it has told nothing (yet)."""
+
+    def on_joined(self, tell: Callable[[PeerId], None]) -> None:
+        """Call `tell` whenever a peer was connected and identify has told what it serves. `tell` neither waits nor raises."""
+
+    def on_lost(self, tell: Callable[[PeerId], None]) -> None:
+        """Call `tell` whenever the last connection to a peer has ended. `tell` neither waits nor raises."""
+
+
+class SwarmControl(Protocol):
+    """What an operator may ask of the p2p host."""
+
+    async def disconnect(self, address: str) -> None:
+        """Close all connections to the peer of a multiaddr (or bare peer id), and dial it no more until asked to by `connect`
+        or until it dials us. InvalidRequest; NotConnected when there is none."""
+
+    def known_addresses(self) -> Sequence[tuple[PeerId, Sequence[str]]]:
+        """Peers with the multiaddrs known for them, without /p2p/<id>; this node included."""
+
+    async def rendezvous(self) -> Sequence[PeerId]:
+        """Who advertises the network's topic in the DHT. Unsupported when this node has no part in it."""
+
+
+class Topics(Protocol):
+    """The pubsub router of the p2p host."""
+
+    def join(self, topic: str, accept: Callable[[Message], bool]) -> None:
+        """Hear `topic` and hand its messages on, those that `accept` takes; it neither waits nor raises."""
+
+    def subscribe(self, topic: str) -> AbstractContextManager[AsyncIterator[Message]]:
+        """The accepted messages of others, as long as the block runs."""
+
+    async def publish(self, topic: str, data: bytes) -> bytes:
+        """Sign `data` and send it to all subscribers that are connected; the signed message. TooLarge."""
+
+    def subscribers(self, topic: str) -> Sequence[PeerId]:
+        """Connected peers that are members of `topic`."""
+
+    def verify(self, signed: bytes) -> Message:
+        """The message that somebody else passes on, checked against its sender's signature. ProtocolViolation."""
+
+
+class HardwareSource(Protocol):
+    """Reads this machine."""
+
+    async def read(self) -> HostInfo:
+        """As fresh as makes sense; never blocks the event loop, never raises for what cannot be read."""
+
+
+class OfferStore(Protocol):
+    """Offers kept over a restart. StorageError."""
+
+    async def load(self) -> Sequence[bytes]:
+        """Signed messages, as they were heard; old ones may be among them."""
+
+    async def save(self, signed: Mapping[PeerId, bytes], gone: Collection[PeerId]) -> None:
+        """Keep these, in place of what was kept of those nodes; forget the nodes in `gone`. Atomic."""
 
 
 class Endpoints(Protocol):

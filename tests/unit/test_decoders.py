@@ -31,8 +31,9 @@ from aicn.p2p import addresses, autonat, autonat_server, dcutr, multistream, net
 from aicn.p2p.dht import wire as dht
 from aicn.p2p.psk import xsalsa20
 from aicn.p2p.pubsub import messages as pubsub
-from aicn.wire import completion, control, failure, framing, inference, json_body, sse, v0
+from aicn.wire import completion, control, failure, framing, inference, json_body, sse
 from aicn.wire.pb import failure_pb2
+from aicn.wire.v0 import inference as v0_inference
 
 MIB = 1 << 20
 _MUCH = 512 << 10  # bytes of input
@@ -190,7 +191,7 @@ DECODERS = {
     "json body": Decoder(
         lambda data: json_body.take(data, "node_id", "project"), (MalformedBody, InvalidRequest), (_CHAT,)
     ),
-    "chat": Decoder(v0.decode_chat, (MalformedBody, InvalidRequest), (_CHAT,)),
+    "chat": Decoder(v0_inference.decode_chat, (MalformedBody, InvalidRequest), (_CHAT,)),
     "completion": Decoder(completed, (ModelFailed,), (b'{"choices":[{"message":{"content":"x"}}]}',)),
     "multistream": Decoder(negotiation, (ProtocolViolation,), (multistream.proposal("/noise"),)),
     "multistream answer": Decoder(

@@ -1,8 +1,8 @@
 """THE table of errors of the v0 API: which number of spec 1 and which HTTP status each kind of error has.
 
-Numbers: 1001 wrong field, 1002 not JSON, 1003 protobuf, 1004 time-out, 1005 node not found, 1006 model, 1009 not allowed,
-1010 not supported, 1015 database, 1017 streamed chat, 5000 internal. A client that asked for a stream gets 1017 where a plain one gets
-1006; once a stream has begun every error is a 1017 event.
+Numbers: 1001 wrong field, 1002 not JSON, 1003 protobuf, 1004 time-out, 1005 node not found, 1006 model, 1007 IPFS, 1009 not allowed,
+1010 not supported, 1015 database, 1016 no node, 1017 streamed chat, 5000 internal. A client that asked for a stream gets 1017
+where a plain one gets 1006; once a stream has begun every error is a 1017 event.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from werkzeug.exceptions import HTTPException
 
 from aicn.errors import AicnError
 from aicn.gateway.exchange import GatewayRequest
-from aicn.wire import v0
+from aicn.wire.v0 import answers
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +48,9 @@ TABLE = {
     "unknown_model": Row(1006, 1017, 404),
     "model_failed": Row(1006, 1017, 502),
     "answer_broken": Row(1006, 1017, 502),
+    "no_node": Row(1016, 1016, 503),
+    "ipfs_failed": Row(1007, 1007, 502),
+    "not_connected": Row(5000, 5000, 500),
     "busy": Row(1006, 1017, 503),
     "protocol_violation": Row(1003, 1003, 500),
     "storage": Row(1015, 1015, 500),
@@ -78,8 +81,8 @@ def error_answer(error: Exception, request: GatewayRequest) -> Response:
 
 def error_event(error: AicnError) -> bytes:
     """The last event of a stream that broke."""
-    return v0.encode_error_event(STREAM_BROKEN, error.message)
+    return answers.encode_error_event(STREAM_BROKEN, error.message)
 
 
 def _answer(code: int, message: str, status: int) -> Response:
-    return Response(v0.encode_error(code, message), status, content_type="application/json")
+    return Response(answers.encode_error(code, message), status, content_type="application/json")

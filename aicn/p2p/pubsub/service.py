@@ -25,6 +25,7 @@ from libp2p.pubsub.pb.rpc_pb2 import RPC
 from libp2p.pubsub.pb.rpc_pb2 import Message as Signed
 
 from aicn.domain.ids import PeerId
+from aicn.domain.nodes import Message
 from aicn.errors import AicnError, InvalidRequest, ProtocolViolation
 from aicn.p2p.background import step
 from aicn.p2p.messages import Messages
@@ -35,7 +36,7 @@ from aicn.p2p.pubsub.bucket import Bucket
 from aicn.p2p.pubsub.mesh import Mesh
 from aicn.p2p.pubsub.messages import LARGEST_RPC, Signer
 from aicn.p2p.pubsub.outbox import BURST, RATE, Outbox
-from aicn.p2p.pubsub.subscription import Message, Subscription
+from aicn.p2p.pubsub.subscription import Subscription
 from aicn.p2p.stream import Stream
 from aicn.p2p.swarm import Swarm
 from aicn.wire.framing import encode_frame

@@ -4,25 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from dataclasses import dataclass
 
 import trio
 
-from aicn.domain.ids import PeerId
+from aicn.domain.nodes import Message
 
 log = logging.getLogger(__name__)
 
 _MOST_MESSAGES = 4096  # what a network of thousands of nodes says at once
 _MOST_BYTES = 32 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """A message of another node: its signature is right, so `sender` made it."""
-
-    topic: str
-    sender: PeerId
-    data: bytes
 
 
 class Subscription:

@@ -25,21 +25,43 @@ _sym_db = _symbol_database.Default()
 from aicn.wire.pb import failure_pb2 as aicn_dot_wire_dot_pb_dot_failure__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x61icn/wire/pb/control.proto\x12\x07\x61icn.v1\x1a\x1a\x61icn/wire/pb/failure.proto\"I\n\x0e\x43ontrolRequest\x12,\n\x08projects\x18\x01 \x01(\x0b\x32\x18.aicn.v1.ProjectsRequestH\x00\x42\t\n\x07request\"i\n\x0f\x43ontrolResponse\x12%\n\x08projects\x18\x01 \x01(\x0b\x32\x11.aicn.v1.ProjectsH\x00\x12#\n\x07\x66\x61ilure\x18\x02 \x01(\x0b\x32\x10.aicn.v1.FailureH\x00\x42\n\n\x08response\"\x11\n\x0fProjectsRequest\".\n\x08Projects\x12\"\n\x08projects\x18\x01 \x03(\x0b\x32\x10.aicn.v1.Project\"\'\n\x07Project\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06models\x18\x02 \x03(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x61icn/wire/pb/control.proto\x12\x07\x61icn.v1\x1a\x1a\x61icn/wire/pb/failure.proto\"\xd1\x01\n\x0e\x43ontrolRequest\x12,\n\x08projects\x18\x01 \x01(\x0b\x32\x18.aicn.v1.ProjectsRequestH\x00\x12-\n\tnode_info\x18\x02 \x01(\x0b\x32\x18.aicn.v1.NodeInfoRequestH\x00\x12-\n\thost_info\x18\x03 \x01(\x0b\x32\x18.aicn.v1.HostInfoRequestH\x00\x12(\n\x06offers\x18\x04 \x01(\x0b\x32\x16.aicn.v1.OffersRequestH\x00\x42\t\n\x07request\"\xdc\x01\n\x0f\x43ontrolResponse\x12%\n\x08projects\x18\x01 \x01(\x0b\x32\x11.aicn.v1.ProjectsH\x00\x12#\n\x07\x66\x61ilure\x18\x02 \x01(\x0b\x32\x10.aicn.v1.FailureH\x00\x12&\n\tnode_info\x18\x03 \x01(\x0b\x32\x11.aicn.v1.NodeInfoH\x00\x12&\n\thost_info\x18\x04 \x01(\x0b\x32\x11.aicn.v1.HostInfoH\x00\x12!\n\x06offers\x18\x05 \x01(\x0b\x32\x0f.aicn.v1.OffersH\x00\x42\n\n\x08response\"\x11\n\x0fProjectsRequest\".\n\x08Projects\x12\"\n\x08projects\x18\x01 \x03(\x0b\x32\x10.aicn.v1.Project\"\'\n\x07Project\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06models\x18\x02 \x03(\t\"\x11\n\x0fNodeInfoRequest\"r\n\x08NodeInfo\x12\x0f\n\x07peer_id\x18\x01 \x01(\t\x12\x18\n\x10protocol_version\x18\x02 \x01(\t\x12\x15\n\ragent_version\x18\x03 \x01(\t\x12\x11\n\taddresses\x18\x04 \x03(\t\x12\x11\n\tprotocols\x18\x05 \x03(\t\"\x11\n\x0fHostInfoRequest\"\xa4\x01\n\x08HostInfo\x12$\n\x02os\x18\x01 \x01(\x0b\x32\x18.aicn.v1.OperatingSystem\x12\x19\n\x03\x63pu\x18\x02 \x03(\x0b\x32\x0c.aicn.v1.Cpu\x12\x1f\n\x06memory\x18\x03 \x01(\x0b\x32\x0f.aicn.v1.Memory\x12\x1b\n\x04\x64isk\x18\x04 \x03(\x0b\x32\r.aicn.v1.Disk\x12\x19\n\x03gpu\x18\x05 \x03(\x0b\x32\x0c.aicn.v1.Gpu\"\x8f\x01\n\x0fOperatingSystem\x12\n\n\x02os\x18\x01 \x01(\t\x12\x10\n\x08platform\x18\x02 \x01(\t\x12\x17\n\x0fplatform_family\x18\x03 \x01(\t\x12\x18\n\x10platform_version\x18\x04 \x01(\t\x12\x16\n\x0ekernel_version\x18\x05 \x01(\t\x12\x13\n\x0bkernel_arch\x18\x06 \x01(\t\"E\n\x03\x43pu\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x13\n\x0btotal_cores\x18\x02 \x01(\r\x12\x15\n\rtotal_threads\x18\x03 \x01(\r\"B\n\x06Memory\x12\x1c\n\x14total_physical_bytes\x18\x01 \x01(\x04\x12\x1a\n\x12total_usable_bytes\x18\x02 \x01(\x04\"T\n\x04\x44isk\x12\x12\n\ndrive_type\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x04\x12\r\n\x05model\x18\x03 \x01(\t\x12\x15\n\rserial_number\x18\x04 \x01(\t\"&\n\x03Gpu\x12\x0e\n\x06vendor\x18\x01 \x01(\t\x12\x0f\n\x07product\x18\x02 \x01(\t\"\x1e\n\rOffersRequest\x12\r\n\x05\x61\x66ter\x18\x01 \x01(\t\",\n\x06Offers\x12\x0e\n\x06signed\x18\x01 \x03(\x0c\x12\x12\n\nmore_after\x18\x02 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'aicn.wire.pb.control_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_CONTROLREQUEST']._serialized_start=67
-  _globals['_CONTROLREQUEST']._serialized_end=140
-  _globals['_CONTROLRESPONSE']._serialized_start=142
-  _globals['_CONTROLRESPONSE']._serialized_end=247
-  _globals['_PROJECTSREQUEST']._serialized_start=249
-  _globals['_PROJECTSREQUEST']._serialized_end=266
-  _globals['_PROJECTS']._serialized_start=268
-  _globals['_PROJECTS']._serialized_end=314
-  _globals['_PROJECT']._serialized_start=316
-  _globals['_PROJECT']._serialized_end=355
+  _globals['_CONTROLREQUEST']._serialized_start=68
+  _globals['_CONTROLREQUEST']._serialized_end=277
+  _globals['_CONTROLRESPONSE']._serialized_start=280
+  _globals['_CONTROLRESPONSE']._serialized_end=500
+  _globals['_PROJECTSREQUEST']._serialized_start=502
+  _globals['_PROJECTSREQUEST']._serialized_end=519
+  _globals['_PROJECTS']._serialized_start=521
+  _globals['_PROJECTS']._serialized_end=567
+  _globals['_PROJECT']._serialized_start=569
+  _globals['_PROJECT']._serialized_end=608
+  _globals['_NODEINFOREQUEST']._serialized_start=610
+  _globals['_NODEINFOREQUEST']._serialized_end=627
+  _globals['_NODEINFO']._serialized_start=629
+  _globals['_NODEINFO']._serialized_end=743
+  _globals['_HOSTINFOREQUEST']._serialized_start=745
+  _globals['_HOSTINFOREQUEST']._serialized_end=762
+  _globals['_HOSTINFO']._serialized_start=765
+  _globals['_HOSTINFO']._serialized_end=929
+  _globals['_OPERATINGSYSTEM']._serialized_start=932
+  _globals['_OPERATINGSYSTEM']._serialized_end=1075
+  _globals['_CPU']._serialized_start=1077
+  _globals['_CPU']._serialized_end=1146
+  _globals['_MEMORY']._serialized_start=1148
+  _globals['_MEMORY']._serialized_end=1214
+  _globals['_DISK']._serialized_start=1216
+  _globals['_DISK']._serialized_end=1300
+  _globals['_GPU']._serialized_start=1302
+  _globals['_GPU']._serialized_end=1340
+  _globals['_OFFERSREQUEST']._serialized_start=1342
+  _globals['_OFFERSREQUEST']._serialized_end=1372
+  _globals['_OFFERS']._serialized_start=1374
+  _globals['_OFFERS']._serialized_end=1418
 # @@protoc_insertion_point(module_scope)

@@ -25,25 +25,27 @@ _sym_db = _symbol_database.Default()
 from aicn.wire.pb import failure_pb2 as aicn_dot_wire_dot_pb_dot_failure__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x61icn/wire/pb/inference.proto\x12\x07\x61icn.v1\x1a\x1a\x61icn/wire/pb/failure.proto\"\xc8\x01\n\x0eInferenceFrame\x12#\n\x07request\x18\x01 \x01(\x0b\x32\x10.aicn.v1.RequestH\x00\x12%\n\x08\x61\x63\x63\x65pted\x18\x02 \x01(\x0b\x32\x11.aicn.v1.AcceptedH\x00\x12\x1f\n\x05\x63hunk\x18\x03 \x01(\x0b\x32\x0e.aicn.v1.ChunkH\x00\x12\x1b\n\x03\x65nd\x18\x04 \x01(\x0b\x32\x0c.aicn.v1.EndH\x00\x12#\n\x07\x66\x61ilure\x18\x05 \x01(\x0b\x32\x10.aicn.v1.FailureH\x00\x42\x07\n\x05\x66rame\"\x85\x01\n\x07Request\x12\n\n\x02id\x18\x01 \x01(\t\x12\x1b\n\x04kind\x18\x02 \x01(\x0e\x32\r.aicn.v1.Kind\x12\x0f\n\x07project\x18\x03 \x01(\t\x12\r\n\x05model\x18\x04 \x01(\t\x12\x13\n\x0b\x64\x65\x61\x64line_ms\x18\x05 \x01(\r\x12\x0e\n\x06stream\x18\x06 \x01(\x08\x12\x0c\n\x04\x62ody\x18\x07 \x01(\x0c\"5\n\x08\x41\x63\x63\x65pted\x12\x16\n\x0equeue_position\x18\x01 \x01(\r\x12\x11\n\tin_flight\x18\x02 \x01(\r\"\x15\n\x05\x43hunk\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\"w\n\x03\x45nd\x12\x15\n\rfinish_reason\x18\x01 \x01(\t\x12\x1d\n\x05usage\x18\x02 \x01(\x0b\x32\x0e.aicn.v1.Usage\x12\x11\n\tqueued_ms\x18\x03 \x01(\r\x12\x15\n\rfirst_byte_ms\x18\x04 \x01(\r\x12\x10\n\x08total_ms\x18\x05 \x01(\r\"O\n\x05Usage\x12\x15\n\rprompt_tokens\x18\x01 \x01(\x04\x12\x19\n\x11\x63ompletion_tokens\x18\x02 \x01(\x04\x12\x14\n\x0ctotal_tokens\x18\x03 \x01(\x04*[\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\r\n\tKIND_CHAT\x10\x01\x12\x19\n\x15KIND_IMAGE_GENERATION\x10\x02\x12\x13\n\x0fKIND_IMAGE_EDIT\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x61icn/wire/pb/inference.proto\x12\x07\x61icn.v1\x1a\x1a\x61icn/wire/pb/failure.proto\"\xc8\x01\n\x0eInferenceFrame\x12#\n\x07request\x18\x01 \x01(\x0b\x32\x10.aicn.v1.RequestH\x00\x12%\n\x08\x61\x63\x63\x65pted\x18\x02 \x01(\x0b\x32\x11.aicn.v1.AcceptedH\x00\x12\x1f\n\x05\x63hunk\x18\x03 \x01(\x0b\x32\x0e.aicn.v1.ChunkH\x00\x12\x1b\n\x03\x65nd\x18\x04 \x01(\x0b\x32\x0c.aicn.v1.EndH\x00\x12#\n\x07\x66\x61ilure\x18\x05 \x01(\x0b\x32\x10.aicn.v1.FailureH\x00\x42\x07\n\x05\x66rame\"\xa3\x01\n\x07Request\x12\n\n\x02id\x18\x01 \x01(\t\x12\x1b\n\x04kind\x18\x02 \x01(\x0e\x32\r.aicn.v1.Kind\x12\x0f\n\x07project\x18\x03 \x01(\t\x12\r\n\x05model\x18\x04 \x01(\t\x12\x13\n\x0b\x64\x65\x61\x64line_ms\x18\x05 \x01(\r\x12\x0e\n\x06stream\x18\x06 \x01(\x08\x12\x0c\n\x04\x62ody\x18\x07 \x01(\x0c\x12\x1c\n\x05parts\x18\x08 \x03(\x0b\x32\r.aicn.v1.Part\"J\n\x04Part\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08\x66ilename\x18\x02 \x01(\t\x12\x14\n\x0c\x63ontent_type\x18\x03 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\x0c\"5\n\x08\x41\x63\x63\x65pted\x12\x16\n\x0equeue_position\x18\x01 \x01(\r\x12\x11\n\tin_flight\x18\x02 \x01(\r\"\x15\n\x05\x43hunk\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\"w\n\x03\x45nd\x12\x15\n\rfinish_reason\x18\x01 \x01(\t\x12\x1d\n\x05usage\x18\x02 \x01(\x0b\x32\x0e.aicn.v1.Usage\x12\x11\n\tqueued_ms\x18\x03 \x01(\r\x12\x15\n\rfirst_byte_ms\x18\x04 \x01(\r\x12\x10\n\x08total_ms\x18\x05 \x01(\r\"O\n\x05Usage\x12\x15\n\rprompt_tokens\x18\x01 \x01(\x04\x12\x19\n\x11\x63ompletion_tokens\x18\x02 \x01(\x04\x12\x14\n\x0ctotal_tokens\x18\x03 \x01(\x04*o\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\r\n\tKIND_CHAT\x10\x01\x12\x19\n\x15KIND_IMAGE_GENERATION\x10\x02\x12\x13\n\x0fKIND_IMAGE_EDIT\x10\x03\x12\x12\n\x0eKIND_EMBEDDING\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'aicn.wire.pb.inference_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_KIND']._serialized_start=688
-  _globals['_KIND']._serialized_end=779
+  _globals['_KIND']._serialized_start=794
+  _globals['_KIND']._serialized_end=905
   _globals['_INFERENCEFRAME']._serialized_start=70
   _globals['_INFERENCEFRAME']._serialized_end=270
   _globals['_REQUEST']._serialized_start=273
-  _globals['_REQUEST']._serialized_end=406
-  _globals['_ACCEPTED']._serialized_start=408
-  _globals['_ACCEPTED']._serialized_end=461
-  _globals['_CHUNK']._serialized_start=463
-  _globals['_CHUNK']._serialized_end=484
-  _globals['_END']._serialized_start=486
-  _globals['_END']._serialized_end=605
-  _globals['_USAGE']._serialized_start=607
-  _globals['_USAGE']._serialized_end=686
+  _globals['_REQUEST']._serialized_end=436
+  _globals['_PART']._serialized_start=438
+  _globals['_PART']._serialized_end=512
+  _globals['_ACCEPTED']._serialized_start=514
+  _globals['_ACCEPTED']._serialized_end=567
+  _globals['_CHUNK']._serialized_start=569
+  _globals['_CHUNK']._serialized_end=590
+  _globals['_END']._serialized_start=592
+  _globals['_END']._serialized_end=711
+  _globals['_USAGE']._serialized_start=713
+  _globals['_USAGE']._serialized_end=792
 # @@protoc_insertion_point(module_scope)

@@ -1,8 +1,9 @@
 from aicn.wire.pb import failure_pb2 as _failure_pb2
+from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
-from collections.abc import Mapping as _Mapping
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
@@ -13,10 +14,12 @@ class Kind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     KIND_CHAT: _ClassVar[Kind]
     KIND_IMAGE_GENERATION: _ClassVar[Kind]
     KIND_IMAGE_EDIT: _ClassVar[Kind]
+    KIND_EMBEDDING: _ClassVar[Kind]
 KIND_UNSPECIFIED: Kind
 KIND_CHAT: Kind
 KIND_IMAGE_GENERATION: Kind
 KIND_IMAGE_EDIT: Kind
+KIND_EMBEDDING: Kind
 
 class InferenceFrame(_message.Message):
     __slots__ = ("request", "accepted", "chunk", "end", "failure")
@@ -33,7 +36,7 @@ class InferenceFrame(_message.Message):
     def __init__(self, request: _Optional[_Union[Request, _Mapping]] = ..., accepted: _Optional[_Union[Accepted, _Mapping]] = ..., chunk: _Optional[_Union[Chunk, _Mapping]] = ..., end: _Optional[_Union[End, _Mapping]] = ..., failure: _Optional[_Union[_failure_pb2.Failure, _Mapping]] = ...) -> None: ...
 
 class Request(_message.Message):
-    __slots__ = ("id", "kind", "project", "model", "deadline_ms", "stream", "body")
+    __slots__ = ("id", "kind", "project", "model", "deadline_ms", "stream", "body", "parts")
     ID_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     PROJECT_FIELD_NUMBER: _ClassVar[int]
@@ -41,6 +44,7 @@ class Request(_message.Message):
     DEADLINE_MS_FIELD_NUMBER: _ClassVar[int]
     STREAM_FIELD_NUMBER: _ClassVar[int]
     BODY_FIELD_NUMBER: _ClassVar[int]
+    PARTS_FIELD_NUMBER: _ClassVar[int]
     id: str
     kind: Kind
     project: str
@@ -48,7 +52,20 @@ class Request(_message.Message):
     deadline_ms: int
     stream: bool
     body: bytes
-    def __init__(self, id: _Optional[str] = ..., kind: _Optional[_Union[Kind, str]] = ..., project: _Optional[str] = ..., model: _Optional[str] = ..., deadline_ms: _Optional[int] = ..., stream: _Optional[bool] = ..., body: _Optional[bytes] = ...) -> None: ...
+    parts: _containers.RepeatedCompositeFieldContainer[Part]
+    def __init__(self, id: _Optional[str] = ..., kind: _Optional[_Union[Kind, str]] = ..., project: _Optional[str] = ..., model: _Optional[str] = ..., deadline_ms: _Optional[int] = ..., stream: _Optional[bool] = ..., body: _Optional[bytes] = ..., parts: _Optional[_Iterable[_Union[Part, _Mapping]]] = ...) -> None: ...
+
+class Part(_message.Message):
+    __slots__ = ("name", "filename", "content_type", "data")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    FILENAME_FIELD_NUMBER: _ClassVar[int]
+    CONTENT_TYPE_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    filename: str
+    content_type: str
+    data: bytes
+    def __init__(self, name: _Optional[str] = ..., filename: _Optional[str] = ..., content_type: _Optional[str] = ..., data: _Optional[bytes] = ...) -> None: ...
 
 class Accepted(_message.Message):
     __slots__ = ("queue_position", "in_flight")

@@ -10,7 +10,7 @@ from aicn.errors import AicnError, ConfigError, StartupError
 from aicn.gateway import connection, exchange, server
 from aicn.gateway.app import create_app
 from aicn.gateway.v0.errors import TABLE
-from aicn.wire import v0
+from aicn.wire.v0 import fields
 from tests.fakes.node import FakeNode
 
 TEXT = (Path(__file__).parents[3] / "docs" / "http-api.md").read_text()
@@ -40,7 +40,7 @@ def test_the_limits_are_documented() -> None:
         f"| {deadlines.idle_s:g} s |",
         f"`http.requests` + {server.SPARE}",
         f"{exchange.BODY_S:g} s, and a second more for each {exchange.BODY_BYTES_PER_S // 1024} KiB",
-        f"1 to {v0.LONGEST_NAME} characters",
+        f"1 to {fields.LONGEST_NAME} characters",
     ):
         assert said in TEXT
     assert deadlines.stall_s == 60  # "for a minute"

@@ -12,7 +12,7 @@ from aicn.domain.ids import PeerId
 from aicn.domain.nodes import Connection, NodeInfo
 from aicn.domain.registration import Endpoint, Project
 from aicn.errors import InvalidRequest, MalformedBody
-from aicn.wire import v0
+from aicn.wire.v0 import answers, inference, nodes, registration, swarm
 
 NODE = "16Uiu2HAm5cygUrKCBxtNSMKKvgdr1saPM6XWcgnPyTvK4sdrARGL"
 CHAT = {"node_id": NODE, "project": "DecentralGPT", "model": "Llama3-70B", "messages": [{"role": "user"}]}
@@ -21,14 +21,14 @@ MODEL = {"model": "Llama3-70B", "api": "http://127.0.0.1:1042/v1/chat/completion
 
 def test_a_chat_is_passed_on_as_it_was_sent() -> None:
     body = f'{{"node_id": "{NODE}", "project": "p", "model": "m", "temperature": 0.70, "messages": [{{"a": "\\u00e9"}}], "wallet": ""}}'
-    chat = v0.decode_chat(body.encode())
+    chat = inference.decode_chat(body.encode())
     assert (chat.node_id, chat.project, chat.model, chat.stream) == (NODE, "p", "m", False)
     assert chat.body == b'{"model": "m", "temperature": 0.70, "messages": [{"a": "\\u00e9"}], "wallet": ""}'
 
 
 @pytest.mark.parametrize(("stream", "streams"), [(True, True), (False, False), (None, False)])
 def test_stream(stream: object, streams: bool) -> None:
-    assert v0.decode_chat(json.dumps(CHAT | {"stream": stream}).encode()).stream is streams
+    assert inference.decode_chat(json.dumps(CHAT | {"stream": stream}).encode()).stream is streams
 
 
 @pytest.mark.parametrize(
@@ -58,19 +58,19 @@ def test_stream(stream: object, streams: bool) -> None:
 )
 def test_a_wrong_chat_names_the_field(change: dict[str, object], field: str) -> None:
     with pytest.raises(InvalidRequest, match=f"^{field}: "):
-        v0.decode_chat(json.dumps(CHAT | change).encode())
+        inference.decode_chat(json.dumps(CHAT | change).encode())
 
 
 @pytest.mark.parametrize("field", ["node_id", "project", "model", "messages"])
 def test_a_missing_member_of_a_chat_is_named(field: str) -> None:
     with pytest.raises(InvalidRequest, match=f"^{field}: "):
-        v0.decode_chat(json.dumps({k: v for k, v in CHAT.items() if k != field}).encode())
+        inference.decode_chat(json.dumps({k: v for k, v in CHAT.items() if k != field}).encode())
 
 
 def test_register() -> None:
     two = {"model": "Qwen/Qwen2 72B", "api": "https://[::1]/x"}
     body = {"project": "模型", "models": [MODEL, two, MODEL, {**two, "type": 1, "more": 1}, {**two, "type": None}]}
-    project, endpoints = v0.decode_register(json.dumps(body).encode())
+    project, endpoints = registration.decode_register(json.dumps(body).encode())
     assert project == "模型"
     assert endpoints == (
         Endpoint("模型", "Llama3-70B", "http://127.0.0.1:1042/v1/chat/completions?key=a%20b", 0),
@@ -106,43 +106,49 @@ def test_register() -> None:
 )  # fmt: skip
 def test_a_wrong_registration_names_the_field(body: dict[str, object], field: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
-        v0.decode_register(json.dumps(body).encode())
+        registration.decode_register(json.dumps(body).encode())
     assert caught.value.message.startswith(field + ": ")
 
 
 def test_unregister() -> None:
-    assert v0.decode_unregister(b'{"project":"p"}') == ("p", None)
-    assert v0.decode_unregister(b'{"project":"p","model":null}') == ("p", None)
-    assert v0.decode_unregister(b'{"project":"p","model":"m"}') == ("p", "m")
+    assert registration.decode_unregister(b'{"project":"p"}') == ("p", None)
+    assert registration.decode_unregister(b'{"project":"p","model":null}') == ("p", None)
+    assert registration.decode_unregister(b'{"project":"p","model":"m"}') == ("p", "m")
     with pytest.raises(InvalidRequest, match=r"^model: "):
-        v0.decode_unregister(b'{"project":"p","model":""}')
+        registration.decode_unregister(b'{"project":"p","model":""}')
 
 
 def test_node_id_and_address() -> None:
-    assert v0.decode_node_id(json.dumps({"node_id": NODE}).encode()) == NODE
-    assert v0.decode_address(b'{"node_addr":"/ip4/1.2.3.4/tcp/1/p2p/x"}') == "/ip4/1.2.3.4/tcp/1/p2p/x"
+    assert nodes.decode_node_id(json.dumps({"node_id": NODE}).encode()) == NODE
+    assert swarm.decode_address(b'{"node_addr":"/ip4/1.2.3.4/tcp/1/p2p/x"}') == "/ip4/1.2.3.4/tcp/1/p2p/x"
     for wrong in (b"{}", b'{"node_addr":""}', b'{"node_addr":1}', b'{"node_addr":"' + b"x" * 3000 + b'"}'):
         with pytest.raises(InvalidRequest, match=r"^node_addr: "):
-            v0.decode_address(wrong)
+            swarm.decode_address(wrong)
 
 
 @given(st.binary(max_size=60))
 def test_junk_never_crashes_a_decoder(body: bytes) -> None:
-    for decode in (v0.decode_chat, v0.decode_node_id, v0.decode_address, v0.decode_register, v0.decode_unregister):
+    for decode in (
+        inference.decode_chat,
+        nodes.decode_node_id,
+        swarm.decode_address,
+        registration.decode_register,
+        registration.decode_unregister,
+    ):
         with pytest.raises((MalformedBody, InvalidRequest)):
             decode(body)
 
 
 def test_the_envelope_leaves_an_answer_untouched() -> None:
     answer = b'{"choices": [], "created": 1.50 ,"t":"\\u00e9"}'
-    assert v0.wrap_data(answer) == b'{"code":0,"message":"ok","data":' + answer + b"}"
-    assert v0.encode_data([]) == b'{"code":0,"message":"ok","data":[]}'
-    assert v0.encode_ok() == b'{"code":0,"message":"ok"}'
-    assert v0.encode_error(1001, "é") == '{"code":1001,"message":"é"}'.encode()
+    assert answers.wrap_data(answer) == b'{"code":0,"message":"ok","data":' + answer + b"}"
+    assert answers.encode_data([]) == b'{"code":0,"message":"ok","data":[]}'
+    assert answers.encode_ok() == b'{"code":0,"message":"ok"}'
+    assert answers.encode_error(1001, "é") == '{"code":1001,"message":"é"}'.encode()
 
 
 def test_the_error_event_is_one_event() -> None:
-    event = v0.encode_error_event(1017, "a\nb")
+    event = answers.encode_error_event(1017, "a\nb")
     head, data, *rest = event.split(b"\n")
     assert (head, rest) == (b"event: error", [b"", b""])
     assert json.loads(data.removeprefix(b"data: ")) == {
@@ -154,7 +160,7 @@ def test_the_error_event_is_one_event() -> None:
 
 def test_shapes_of_nodes_and_connections() -> None:
     info = NodeInfo(PeerId(NODE), "aicn/0.0.1", "aicn/1", ("/ip4/1.2.3.4/tcp/1",), ())
-    assert v0.encode_info(info) == {
+    assert nodes.encode_info(info) == {
         "peer_id": NODE,
         "protocol_version": "aicn/0.0.1",
         "agent_version": "aicn/1",
@@ -162,7 +168,7 @@ def test_shapes_of_nodes_and_connections() -> None:
         "protocols": [],
     }
     connection = Connection(7, PeerId(NODE), "/ip4/1.2.3.4/tcp/6001", 0.208878448, "Inbound")
-    assert v0.encode_connections([connection]) == [
+    assert swarm.encode_connections([connection]) == [
         {
             "id": "16Uiu2HAm5-7",
             "peer": NODE,
@@ -171,7 +177,7 @@ def test_shapes_of_nodes_and_connections() -> None:
             "direction": "Inbound",
         }
     ]
-    assert v0.encode_projects([Project("p", ("a", "b"))]) == [{"project": "p", "models": ["a", "b"]}]
+    assert registration.encode_projects([Project("p", ("a", "b"))]) == [{"project": "p", "models": ["a", "b"]}]
 
 
 @pytest.mark.parametrize(
@@ -182,4 +188,4 @@ def test_shapes_of_nodes_and_connections() -> None:
     ],
 )  # fmt: skip
 def test_go_duration(seconds: float, text: str) -> None:
-    assert v0.go_duration(seconds) == text
+    assert swarm.go_duration(seconds) == text

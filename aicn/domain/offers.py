@@ -1,0 +1,69 @@
+"""What nodes offer each other: their models, with the room they have."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntFlag
+
+from aicn.domain.ids import PeerId
+from aicn.domain.inference import Kind
+from aicn.domain.nodes import Link
+
+
+class NodeType(IntFlag):
+    """What a node is for the others (wire.md: `node_type` of the existing network's heartbeat)."""
+
+    PUBLIC = 1  # runs the relay service
+    DIRECTORY = 2  # collects offers
+    MODEL = 4  # has at least one model
+
+
+@dataclass(frozen=True, slots=True)
+class OfferedModel:
+    """A model of a project of a node."""
+
+    name: str
+    kind: Kind
+    slots: int = 0  # requests that run at once, over all endpoints; 0: the node did not say
+    in_flight: int = 0  # requests that ran or waited when the offer was made
+    context: int = 0  # tokens; 0: unknown
+    aliases: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class OfferedProject:
+    """A project of a node."""
+
+    name: str
+    models: tuple[OfferedModel, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """All that `node` offers, from `issued` to `expires`."""
+
+    node: PeerId
+    seq: int  # grows, also over restarts; of two offers of a node the higher one counts
+    issued: float  # Unix time
+    expires: float  # Unix time
+    node_type: NodeType
+    projects: tuple[OfferedProject, ...]
+    protocols: tuple[str, ...] = ()
+    leaving: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """Somebody says that it cannot reach `node` any more, whose offer `seq` it held."""
+
+    node: PeerId
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """A node that offers a model, and how near it is."""
+
+    node: PeerId
+    model: OfferedModel
+    link: Link

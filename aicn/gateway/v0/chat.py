@@ -1,0 +1,56 @@
+"""Chats with a model of a named node."""
+
+from __future__ import annotations
+
+import trio
+from quart import Response
+
+from aicn.domain.inference import InferenceRequest, Kind
+from aicn.gateway.exchange import current_request
+from aicn.gateway.streaming import EVENT_STREAM_HEADERS, EventStream, collect, first_piece
+from aicn.gateway.v0.calls import Route, decoded, json_answer
+from aicn.gateway.v0.errors import error_event
+from aicn.node import Node
+from aicn.services.ports import Answer
+from aicn.wire.completion import parse_completion
+from aicn.wire.v0 import answers
+from aicn.wire.v0 import inference as wire
+
+
+async def completion(node: Node) -> Response:
+    """A chat with a model of any node, plain or streamed."""
+    this = current_request()
+    chat = await decoded(node, wire.decode_chat)
+    this.streamed = chat.stream
+    this.answer = await node.inference.open(
+        chat.node_id,
+        InferenceRequest(
+            id=this.id,
+            kind=Kind.CHAT,
+            project=chat.project,
+            model=chat.model,
+            body=chat.body,
+            stream=chat.stream,
+            deadline=trio.current_time() + node.config.limits.request_s,
+        ),
+    )
+    return await respond(this.answer, most=node.config.limits.answer_bytes)
+
+
+async def respond(answer: Answer, *, most: int) -> Response:
+    """The HTTP answer to a chat: events as they come when the client asked for a stream, else `data` of at most `most` bytes."""
+    this = current_request()
+    if this.streamed:
+        first = await first_piece(answer)
+        events = EventStream(this, answer, first=first, error_event=error_event)
+        response = Response(events, headers=EVENT_STREAM_HEADERS)
+    else:
+        body = await collect(answer, most)
+        parse_completion(body, Kind.CHAT, source=f"node {answer.node}")
+        response = json_answer(answers.wrap_data(body))
+    if answer.node is not None:
+        response.headers["X-AICN-Node"] = answer.node
+    return response
+
+
+ROUTES = (Route("POST", "/chat/completion", completion),)
