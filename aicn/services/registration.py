@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import trio
 
@@ -21,6 +21,15 @@ class Registration:
         self._projects: dict[str, tuple[Endpoint, ...]] = {}
         self._own: Endpoint | None = None  # the embedded model, while it runs
         self._turn = 0
+        self._listeners: list[Callable[[], None]] = []
+
+    def on_change(self, tell: Callable[[], None]) -> None:
+        """Call `tell` after each change of what `projects` answers, once it is durable. `tell` neither waits nor raises."""
+        self._listeners.append(tell)
+
+    def _changed(self) -> None:
+        for tell in self._listeners:
+            tell()
 
     async def load(self) -> None:
         """What an earlier run of the node left."""
@@ -34,6 +43,7 @@ class Registration:
         async with self._changing:
             await self._store.replace_project(project, endpoints)
             self._projects[project] = tuple(endpoints)
+            self._changed()
 
     async def unregister(self, project: str, model: str | None = None) -> bool:
         """Drop the project, or one model of it; False when there was none."""
@@ -49,11 +59,13 @@ class Registration:
                 self._projects[project] = kept
             else:
                 del self._projects[project]
+            self._changed()
             return True
 
     def set_own(self, endpoint: Endpoint | None) -> None:
         """The embedded model has come up (at a new port, perhaps) or is down."""
         self._own = endpoint
+        self._changed()
 
     def projects(self) -> list[Project]:
         """By name; each model once."""

@@ -79,3 +79,19 @@ async def test_the_embedded_model_comes_and_goes() -> None:
         await registration.unregister("local")
     registration.set_own(None)
     assert registration.projects() == []
+
+
+async def test_listeners_hear_each_change_once_it_is_durable() -> None:
+    store = MemoryRegistrations()
+    registration = Registration(store)
+    heard: list[tuple[list[Project], int]] = []
+    registration.on_change(lambda: heard.append((registration.projects(), len(store.projects))))
+    await registration.register("P", [CHAT])
+    await registration.unregister("P", "other")
+    await registration.unregister("P")
+    registration.set_own(OWN)
+    assert heard == [([Project("P", ("chat",))], 1), ([], 0), ([Project("local", ("tiny",))], 0)]
+    store.failure = StorageError("disk full")
+    with pytest.raises(StorageError):
+        await registration.register("P", [CHAT])
+    assert len(heard) == 3
