@@ -23,6 +23,9 @@ def _refuse_constant(name: str) -> NoReturn:
 _DECODER = JSONDecoder(parse_constant=_refuse_constant)  # NaN and Infinity, which Python would accept
 _SCAN = _DECODER.scan_once  # type: ignore[attr-defined]
 _SPACE = re.compile(r"[ \t\n\r]*").match  # RFC 8259 section 2; Python's own `\s` is wider
+DEEPEST = 64  # levels of objects and lists, the body itself the first: far more than the schema of any tool, and no parser minds them
+_CONTAINERS = (dict, list)
+_TOO_DEEP = f"the body is not usable JSON: nested more than {DEEPEST} levels deep"
 
 
 class _Member(NamedTuple):
@@ -35,8 +38,9 @@ class _Member(NamedTuple):
 def take(body: bytes, *names: str) -> tuple[dict[str, Any], bytes]:
     """The parsed top-level members of the object `body`, and `body` with the members `names` cut out.
 
-    What stays is byte for byte as it was, white space included. MalformedBody when `body` is not UTF-8 JSON (with the position),
-    InvalidRequest when it is JSON but no object, or names a top-level member twice.
+    What stays is byte for byte as it was, white space included. MalformedBody when `body` is not UTF-8 JSON (with the position) or
+    nested more than DEEPEST levels deep (Python, and many a model's server, would fail at a thousand). InvalidRequest when it is
+    JSON but no object, or names a top-level member twice.
     """
     try:
         text = body.decode()
@@ -46,10 +50,12 @@ def take(body: bytes, *names: str) -> tuple[dict[str, Any], bytes]:
     except JSONDecodeError as error:
         raise MalformedBody(f"the body is not JSON at character {error.pos}: {error.msg}") from None
     except RecursionError:
-        raise MalformedBody("the body is not usable JSON: nested too deeply") from None
+        raise MalformedBody(_TOO_DEEP) from None
     except ValueError as error:  # NaN, Infinity; an integer of over 4300 digits
         raise MalformedBody(f"the body is not usable JSON: {error}") from None
     values = {member.name: member.value for member in members}
+    if body.count(b"[") + body.count(b"{") > DEEPEST and _deeper_than(DEEPEST, values):  # counting costs 0.2 µs per KiB
+        raise MalformedBody(_TOO_DEEP)
     if len(values) < len(members):
         raise InvalidRequest(f"{_first_twice(members)[:64]!r}: given twice")
     if values.keys().isdisjoint(names):
@@ -110,6 +116,19 @@ def _without(text: str, members: list[_Member], names: tuple[str, ...]) -> str:
         last_end = member.end
     pieces.append(text[last_end:])
     return "".join(pieces)
+
+
+def _deeper_than(levels: int, value: dict[str, Any]) -> bool:
+    """Whether containers are nested in `value` beyond `levels`, itself being the first."""
+    containers: list[Any] = [value]
+    for _ in range(levels):
+        containers = [
+            inner
+            for outer in containers
+            for inner in (outer.values() if type(outer) is dict else outer)
+            if type(inner) in _CONTAINERS
+        ]
+    return bool(containers)
 
 
 def _first_twice(members: list[_Member]) -> str:

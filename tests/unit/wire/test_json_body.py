@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aicn.errors import InvalidRequest, MalformedBody
-from aicn.wire.json_body import take
+from aicn.wire.json_body import DEEPEST, take
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
 values = st.recursive(
@@ -98,9 +98,9 @@ def test_cut(body: bytes, out: tuple[str, ...], rest: bytes) -> None:
         (b'{"a":\xff}', "UTF-8 at byte 5"),
         (b'\xef\xbb\xbf{"a":1}', "character 0"),
         ('{"a":1}'.encode("utf-16"), "UTF-8"),
-        (b'{"a":' + b"[" * 200_000 + b"]" * 200_000 + b"}", "too deeply"),
-        (b'{"a":' + b'{"b":' * 200_000 + b"1" + b"}" * 200_001, "too deeply"),
-        (b"[" * 200_000, "too deeply"),
+        (b'{"a":' + b"[" * 200_000 + b"]" * 200_000 + b"}", "more than 64 levels"),
+        (b'{"a":' + b'{"b":' * 200_000 + b"1" + b"}" * 200_001, "more than 64 levels"),
+        (b"[" * 200_000, "more than 64 levels"),
         (b'{"a":' + b"9" * 5000 + b"}", "4300 digits"),
     ],
 )
@@ -108,6 +108,25 @@ def test_not_json(body: bytes, says: str) -> None:
     with pytest.raises(MalformedBody) as caught:
         take(body, "a")
     assert says.lower() in caught.value.message.lower()
+
+
+@pytest.mark.parametrize(
+    ("opening", "closing"), [("[", "]"), ('{"b":', "}"), ('[[],{},"[",', "]"), ('{"b":[{}],"c":', "}")]
+)
+def test_depth(opening: str, closing: str) -> None:
+    def body(levels: int) -> bytes:
+        return ('{"a":' + opening * (levels - 1) + "0" + closing * (levels - 1) + "}").encode()
+
+    most = DEEPEST - (1 if "[{}]" in opening else 0)  # what is beside the innermost `c` is one level deeper
+    assert json.loads(body(most)) == take(body(most))[0]
+    for levels in (most + 1, 2 * DEEPEST, 900, 100_000):
+        with pytest.raises(MalformedBody, match="nested more than 64 levels deep"):
+            take(body(levels))
+
+
+def test_many_brackets_are_not_depth() -> None:
+    body = json.dumps({"a": [{"b": "[" * 100}] * 1000, "c": "{" * 1000}).encode()
+    assert take(body)[0] == json.loads(body)
 
 
 @pytest.mark.parametrize("body", [b"[]", b"null", b' "text" ', b"1", b"true"])
