@@ -408,11 +408,11 @@ async def test_several_questions_on_one_stream() -> None:
     async with a_world(lambda _: []) as world:
         stream = await world.peers[INPUT].open_stream(WORKER, control.PROTOCOL)
         for _ in range(3):
-            await stream.send_all(control.encode_projects_request())
+            await stream.send_all(control.encode_request(control.PROJECTS, None))
             reader = framing.FrameReader(1000)
             reader.feed(await stream.receive_some())
             frame = reader.next_frame()
             assert frame is not None
-            assert [project.name for project in control.decode_projects(frame)] == ["P"]
+            assert [project.name for project in control.decode_answer(control.PROJECTS, frame)] == ["P"]
         await stream.send_all(b"\x02\x7a\x00")
         assert b"unsupported" in await stream.receive_some()

@@ -58,14 +58,14 @@ class Honest:
     async def _newcomer_asks(self) -> None:
         async with open_honest_host(self._victim) as host:
             stream = await host.open_stream(self._peer, control.PROTOCOL)
-            await stream.send_all(control.encode_projects_request())
+            await stream.send_all(control.encode_request(control.PROJECTS, None))
             await stream.send_eof()
             reader = FrameReader(control.RESPONSE_FRAME_BYTES)
             while (frame := reader.next_frame()) is None:
                 data = await stream.receive_some()
                 assert data, "the victim ended its answer"
                 reader.feed(data)
-            assert [project.name for project in control.decode_projects(frame)] == [PROJECT]
+            assert [project.name for project in control.decode_answer(control.PROJECTS, frame)] == [PROJECT]
             stream.reset()
 
 

@@ -24,7 +24,10 @@ from multiaddr import Multiaddr
 
 from aicn.config import values
 from aicn.config.keys import keys
+from aicn.domain.hardware import Cpu, Disk, Gpu, HostInfo, Memory, OperatingSystem
+from aicn.domain.ids import PeerId
 from aicn.domain.inference import Accepted, Chunk, End, InferenceRequest, Kind, Usage
+from aicn.domain.nodes import NodeInfo
 from aicn.domain.registration import Project
 from aicn.errors import AicnError, Busy, InvalidRequest, MalformedBody, ModelFailed, ProtocolViolation, TooLarge
 from aicn.p2p import addresses, autonat, autonat_server, dcutr, multistream, network_key, yamux
@@ -165,6 +168,19 @@ def unframed(frame: bytes) -> bytes:
     return payload
 
 
+def told(name: str) -> Callable[[bytes], object]:
+    return lambda data: control.decode_answer(control.QUESTIONS[name], data)
+
+
+ASKED = {"projects": None, "node_info": None, "host_info": None}
+TOLD = {
+    "projects": [Project("P", ("M", "N"))],
+    "node_info": NodeInfo(PeerId("16U"), "aicn/0.0.1", "v", ("/ip4/1.2.3.4/tcp/1",), ("/ipfs/ping/1.0.0",)),
+    "host_info": HostInfo(
+        OperatingSystem("linux"), (Cpu("C", 1, 2),), Memory(2, 1), (Disk("SSD", 1),), (Gpu("V", "P"),)
+    ),
+}
+
 DECODERS = {
     "framing": Decoder(frames, (ProtocolViolation, TooLarge), (framing.encode_frame(b"x" * 200),)),
     "inference request": Decoder(
@@ -182,10 +198,17 @@ DECODERS = {
             unframed(inference.encode_failure(Busy("x", retry_after=1))),
         ),
     ),
-    "control request": Decoder(control.decode_request, (AicnError,), (unframed(control.encode_projects_request()),)),
-    "control answer": Decoder(
-        control.decode_projects, (AicnError,), (unframed(control.encode_projects([Project("P", ("M", "N"))])),)
+    "control request": Decoder(
+        control.decode_request,
+        (AicnError,),
+        tuple(unframed(control.encode_request(control.QUESTIONS[q], a)) for q, a in ASKED.items()),
     ),
+    **{
+        f"control answer, {name}": Decoder(
+            told(name), (AicnError,), (unframed(control.encode_answer(question, TOLD[name])),)
+        )
+        for name, question in control.QUESTIONS.items()
+    },
     "failure": Decoder(failure_frame, (), (failure.to_failure(Busy("x", retry_after=2)).SerializeToString(),)),
     "events": Decoder(events, (), (_EVENT,)),
     "json body": Decoder(
