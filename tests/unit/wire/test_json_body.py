@@ -111,13 +111,14 @@ def test_not_json(body: bytes, says: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("opening", "closing"), [("[", "]"), ('{"b":', "}"), ('[[],{},"[",', "]"), ('{"b":[{}],"c":', "}")]
+    ("opening", "closing", "beside"),  # `beside`: levels that what stands beside the next opening adds at the innermost
+    [("[", "]", 0), ('{"b":', "}", 0), ('[[],{},"[",', "]", 1), ('{"b":[{}],"c":', "}", 2)],
 )
-def test_depth(opening: str, closing: str) -> None:
+def test_depth(opening: str, closing: str, beside: int) -> None:
     def body(levels: int) -> bytes:
         return ('{"a":' + opening * (levels - 1) + "0" + closing * (levels - 1) + "}").encode()
 
-    most = DEEPEST - (1 if "[{}]" in opening else 0)  # what is beside the innermost `c` is one level deeper
+    most = DEEPEST - beside
     assert json.loads(body(most)) == take(body(most))[0]
     for levels in (most + 1, 2 * DEEPEST, 900, 100_000):
         with pytest.raises(MalformedBody, match="nested more than 64 levels deep"):
