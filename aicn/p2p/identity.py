@@ -35,6 +35,19 @@ class Key:
         """The libp2p protobuf public key, 37 bytes."""
         return _PUBLIC_HEAD + coincurve.PrivateKey(self.secret).public_key.format(compressed=True)
 
+    def shared_with(self, public: bytes) -> bytes:
+        """The x coordinate of the ECDH point with a libp2p protobuf public key (RFC 5903), 32 bytes; the existing network's secret
+        between two nodes. ValueError: not a secp256k1 key."""
+        if len(public) != len(_PUBLIC_HEAD) + _PUBLIC_HEAD[-1] or not public.startswith(_PUBLIC_HEAD):
+            raise ValueError("not a secp256k1 libp2p public key")
+        return coincurve.PublicKey(public[len(_PUBLIC_HEAD) :]).multiply(self.secret).format(compressed=True)[1:]
+
+
+def public_key_in(peer: PeerId) -> bytes | None:
+    """The libp2p protobuf public key that a peer id holds (identity multihash); None: it holds a hash."""
+    digest = base58.b58decode(peer)
+    return digest[2:] if digest[:1] == b"\0" else None
+
 
 def generate_key() -> str:
     """A new random key, as it is kept in a file."""
