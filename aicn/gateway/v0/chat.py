@@ -20,20 +20,9 @@ from aicn.wire.v0 import inference as wire
 async def completion(node: Node) -> Response:
     """A chat with a model of any node, plain or streamed."""
     this = current_request()
-    chat = await decoded(node, wire.decode_chat)
+    node_id, chat = await decoded(node, wire.decode_chat)
     this.streamed = chat.stream
-    this.answer = await node.inference.open(
-        chat.node_id,
-        InferenceRequest(
-            id=this.id,
-            kind=Kind.CHAT,
-            project=chat.project,
-            model=chat.model,
-            body=chat.body,
-            stream=chat.stream,
-            deadline=trio.current_time() + node.config.limits.request_s,
-        ),
-    )
+    this.answer = await node.inference.open(node_id, _request(node, chat))
     return await respond(this.answer, most=node.config.limits.answer_bytes)
 
 
@@ -51,6 +40,18 @@ async def respond(answer: Answer, *, most: int) -> Response:
     if answer.node is not None:
         response.headers["X-AICN-Node"] = answer.node
     return response
+
+
+def _request(node: Node, chat: wire.Chat) -> InferenceRequest:
+    return InferenceRequest(
+        id=current_request().id,
+        kind=Kind.CHAT,
+        project=chat.project,
+        model=chat.model,
+        body=chat.body,
+        stream=chat.stream,
+        deadline=trio.current_time() + node.config.limits.request_s,
+    )
 
 
 ROUTES = (Route("POST", "/chat/completion", completion),)

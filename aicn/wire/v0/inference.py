@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from aicn.domain.ids import PeerId, parse_peer_id
 from aicn.errors import InvalidRequest
@@ -12,18 +13,28 @@ from aicn.wire.v0 import fields
 
 @dataclass(frozen=True, slots=True)
 class Chat:
-    """`POST /chat/completion`."""
+    """A chat, whoever shall answer it."""
 
-    node_id: PeerId
     project: str
     model: str
     stream: bool
     body: bytes  # as sent, less `node_id` and `project`
 
 
-def decode_chat(body: bytes) -> Chat:
-    """A chat request. What is inside a message, and every parameter that does not route, is the model's business."""
+def decode_chat(body: bytes) -> tuple[PeerId, Chat]:
+    """`POST /chat/completion`: who shall answer, and what."""
     members, rest = take(body, "node_id", "project")
+    chat = _chat(members, rest)
+    return parse_peer_id(members.get("node_id")), chat
+
+
+def decode_project_chat(body: bytes) -> Chat:
+    """`POST /chat/completion/proxy`: a `node_id` says nothing there, and does not travel."""
+    return _chat(*take(body, "node_id", "project"))
+
+
+def _chat(members: dict[str, Any], rest: bytes) -> Chat:
+    """What is inside a message, and every parameter that does not route, is the model's business."""
     messages = members.get("messages")
     if not isinstance(messages, list) or not messages:
         raise InvalidRequest("messages: a list of at least one message is needed")
@@ -34,7 +45,6 @@ def decode_chat(body: bytes) -> Chat:
     if not isinstance(stream, bool | None):
         raise InvalidRequest("stream: true or false is needed")
     return Chat(
-        node_id=parse_peer_id(members.get("node_id")),
         project=fields.name(members, "project"),
         model=fields.name(members, "model"),
         stream=bool(stream),

@@ -21,14 +21,23 @@ MODEL = {"model": "Llama3-70B", "api": "http://127.0.0.1:1042/v1/chat/completion
 
 def test_a_chat_is_passed_on_as_it_was_sent() -> None:
     body = f'{{"node_id": "{NODE}", "project": "p", "model": "m", "temperature": 0.70, "messages": [{{"a": "\\u00e9"}}], "wallet": ""}}'
-    chat = inference.decode_chat(body.encode())
-    assert (chat.node_id, chat.project, chat.model, chat.stream) == (NODE, "p", "m", False)
+    node_id, chat = inference.decode_chat(body.encode())
+    assert (node_id, chat.project, chat.model, chat.stream) == (NODE, "p", "m", False)
     assert chat.body == b'{"model": "m", "temperature": 0.70, "messages": [{"a": "\\u00e9"}], "wallet": ""}'
+
+
+def test_a_chat_by_project_names_no_node() -> None:
+    body = json.dumps(CHAT).encode()
+    assert inference.decode_project_chat(body) == inference.decode_chat(body)[1]
+    without = json.dumps({k: v for k, v in CHAT.items() if k != "node_id"}).encode()
+    assert inference.decode_project_chat(without) == inference.decode_project_chat(body)
+    with pytest.raises(InvalidRequest, match=r"^project: "):
+        inference.decode_project_chat(json.dumps({"model": "m", "messages": [{}]}).encode())
 
 
 @pytest.mark.parametrize(("stream", "streams"), [(True, True), (False, False), (None, False)])
 def test_stream(stream: object, streams: bool) -> None:
-    assert inference.decode_chat(json.dumps(CHAT | {"stream": stream}).encode()).stream is streams
+    assert inference.decode_chat(json.dumps(CHAT | {"stream": stream}).encode())[1].stream is streams
 
 
 @pytest.mark.parametrize(
