@@ -59,6 +59,7 @@ class Dialer:
         self._attempts = trio.CapacityLimiter(_MOST_ATTEMPTS)
         self.backoff = Backoff()
         self.tell: Callable[[ID, Multiaddr, bool], None] = lambda *_: None  # told how each address did
+        self.tell_failed: Callable[[ID], None] = lambda _: None  # told of each dial that came to nothing
 
     async def dial(self, peer: ID, nursery: trio.Nursery, *, lookup: bool, force: bool = False) -> Connection:
         """A new connection to `peer`. UnknownNode: no address; Unreachable; DeadlineExceeded.
@@ -89,6 +90,7 @@ class Dialer:
                     await self._look_up(peer, dial)
             if dial.connection is None:
                 dial.error = self._explain(peer, dial, late=deadline.cancelled_caught)
+                self.tell_failed(peer)
         finally:
             dial.error = dial.error or Unreachable(f"{peer}: the node is shutting down")
             del self._running[peer]

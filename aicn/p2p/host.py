@@ -38,6 +38,7 @@ from aicn.p2p.history import History
 from aicn.p2p.identify import PeerInfo
 from aicn.p2p.identity import Key, peer_id_of
 from aicn.p2p.library import LibraryHost
+from aicn.p2p.links import Links
 from aicn.p2p.listener import Listener, bind
 from aicn.p2p.nat import Nat
 from aicn.p2p.network_key import network_key
@@ -49,7 +50,6 @@ from aicn.p2p.relay.service import Relays
 from aicn.p2p.stream import Stream
 from aicn.p2p.swarm import Swarm
 from aicn.p2p.upgrade import Upgrader
-from aicn.p2p.watching import OnDisconnect
 from aicn.services.ports import AddressBook
 
 log = logging.getLogger(__name__)
@@ -99,7 +99,8 @@ class Host:
         self._dht = self._make_dht()
         self.topics = Topics(self._swarm, self._protocols, keys, router=config.pubsub_router)
         self.topics.join(config.topic)
-        self._swarm.register_notifee(OnDisconnect(self._disconnected))
+        self.links = Links(self._swarm)
+        self._swarm.lost = self._disconnected
 
         self.nat = Nat(
             config,
@@ -140,12 +141,14 @@ class Host:
         if self._dht is not None:
             await self._dht.identified(peer)
         await self.topics.identified(peer)
+        self.links.identified(peer)
 
     def _disconnected(self, peer: ID) -> None:
-        """A connection to `peer` has ended."""
+        """The last connection to `peer` has ended."""
         if self._dht is not None:
             self._dht.disconnected(peer)
         self.topics.disconnected(peer)
+        self.links.disconnected(peer)
 
     async def run(self, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
         """Be on the network until cancelled; then every connection and port is closed at once."""

@@ -79,6 +79,7 @@ class Yamux(IMuxedConn):
         self._reads = 0
         self._pinged = (0, 0.0)  # number and time of the last ping
         self._rtt: float | None = None
+        self._ponged: trio.Event | None = None  # set when the ping is answered that somebody waits for
 
     # ---- py-libp2p's interface ----
 
@@ -104,6 +105,16 @@ class Yamux(IMuxedConn):
     def streams(self) -> tuple[YamuxStream, ...]:
         """Those that have not ended."""
         return tuple(self._streams.values())
+
+    async def ping(self) -> None:
+        """Measure the round trip now. MuxedConnUnavailable when the connection ends before the peer answers."""
+        if not self.event_shutting_down.is_set():
+            if self._ponged is None:
+                self._ponged = trio.Event()
+                self._send_ping()
+            await self._ponged.wait()
+        if self.event_shutting_down.is_set():
+            raise MuxedConnUnavailable(self.reason)
 
     def get_transport_addresses(self) -> list[Multiaddr]:
         return self.secured_conn.get_transport_addresses()
@@ -282,9 +293,8 @@ class Yamux(IMuxedConn):
         """Ping, end the connection of a peer that is silent, and sweep up what has waited too long."""
         while True:
             reads = self._reads
-            self._pinged = (self.session.ping(), trio.current_time())
             self.session.acknowledge()
-            self.flush()
+            self._send_ping()
             for _ in range(2):  # in two steps, so that a stall of our own process is not taken for the peer's silence
                 await trio.sleep(self._keep_alive.answer_s / 2)
             if self._reads == reads:
@@ -308,11 +318,21 @@ class Yamux(IMuxedConn):
         if self._openers:
             self._openers.unpark(count=max(0, UNACKNOWLEDGED - self.session.unacknowledged))
 
+    def _send_ping(self) -> None:
+        self._pinged = (self.session.ping(), trio.current_time())
+        self.flush()
+
     def _on_pong(self, number: int) -> None:
         pinged, at = self._pinged
         if number == pinged:
             sample = trio.current_time() - at
             self._rtt = sample if self._rtt is None else self._rtt + (sample - self._rtt) / 4
+            self._tell_waiting()
+
+    def _tell_waiting(self) -> None:
+        if self._ponged is not None:
+            self._ponged.set()
+            self._ponged = None
 
     def _shut(self, reason: str, *, go_away: int | None = None) -> None:
         """Break all streams and let the writer send what is queued; the first call counts."""
@@ -326,6 +346,7 @@ class Yamux(IMuxedConn):
         for stream in list(self._streams.values()):
             self.settle(stream)
         self._openers.unpark_all()
+        self._tell_waiting()
         if self._acceptable is not None:
             self._acceptable.set()
         if self._idle is not None:

@@ -83,6 +83,7 @@ class Swarm(upstream.Swarm):
             self._attempt_behind_nat, self._direct_candidates, self._find, deadline_s=config.dial_s
         )
         self.dial_circuit: CircuitDial = _no_circuit
+        self.lost: Callable[[ID], None] = lambda _: None  # told when the last connection to a peer has ended
         self._open = 0
         self._count = 0  # connections so far
         self._own: tuple[float, list[Multiaddr]] = (-math.inf, [])  # when they were determined, and our addresses
@@ -237,6 +238,7 @@ class Swarm(upstream.Swarm):
             self._open -= 1
             if not listed:
                 del self.connections[connection.peer]
+                self.lost(connection.peer)
             self.nursery.start_soon(self._notify, "disconnected", connection)
 
     # ---- use ----
@@ -296,6 +298,10 @@ class Swarm(upstream.Swarm):
     def on_dialled(self, tell: Callable[[ID, Multiaddr, bool], None]) -> None:
         """Have `tell` told of each address that was dialled, and whether the peer was reached there."""
         self._dialer.tell = self._direct_dialer.tell = tell
+
+    def on_unreachable(self, tell: Callable[[ID], None]) -> None:
+        """Have `tell` told of each peer that was dialled and not reached."""
+        self._dialer.tell_failed = self._direct_dialer.tell_failed = tell
 
     async def _find(self, peer: ID) -> None:
         if self.find is not None:

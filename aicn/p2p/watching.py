@@ -45,10 +45,3 @@ class OnConnect(_Watcher):
 
     async def connected(self, network: INetwork, conn: INetConn) -> None:  # noqa: ARG002 - upstream's interface
         self._tell(conn)
-
-
-class OnDisconnect(_Watcher):
-    """Tells `callback` the peer of each connection that has ended; the peer may have others."""
-
-    async def disconnected(self, network: INetwork, conn: INetConn) -> None:  # noqa: ARG002 - upstream's interface
-        self._tell(conn)

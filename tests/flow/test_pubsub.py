@@ -13,7 +13,7 @@ from libp2p.crypto.secp256k1 import create_new_key_pair
 from libp2p.peer.id import ID
 from libp2p.pubsub.pb.rpc_pb2 import RPC
 
-from aicn.errors import InvalidRequest, TooLarge
+from aicn.errors import InvalidRequest, ProtocolViolation, TooLarge
 from aicn.p2p import multistream
 from aicn.p2p.host import Host
 from aicn.p2p.pubsub import messages, service
@@ -106,11 +106,19 @@ async def test_a_megabyte_arrives(router: str) -> None:
             await hosts[0].topics.publish(TOPIC, bytes(LARGEST_RPC))
 
 
-async def test_publishing_says_who_is_told() -> None:
-    async with network([GOSSIP, GOSSIP], []) as (a, b):
-        assert await a.topics.publish(TOPIC, b"nobody is there") == 0
+async def test_a_message_can_be_handed_on_outside_pubsub() -> None:
+    async with network([GOSSIP, GOSSIP, GOSSIP], []) as (a, b, c):
         await join(a, b)
-        assert await a.topics.publish(TOPIC, b"you") == 1
+        with b.topics.subscribe(TOPIC) as subscription:
+            signed = await a.topics.publish(TOPIC, b"you")
+            with trio.fail_after(5):
+                message = await subscription.receive()
+        assert message.signed == signed
+        assert (message.topic, message.sender, message.data) == (TOPIC, a.id, b"you")
+        assert c.topics.verify(signed) == message
+        for junk in (b"", b"\xff", signed[:-1], signed.replace(b"you", b"yoo")):
+            with pytest.raises(ProtocolViolation):
+                c.topics.verify(junk)
         with pytest.raises(InvalidRequest):
             await a.topics.publish("another", b"")
 

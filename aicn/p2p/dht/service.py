@@ -89,9 +89,8 @@ class Dht:
             self.table.remove(peer)
 
     def disconnected(self, peer: ID) -> None:
-        """A connection to `peer` has ended."""
-        if not self._swarm.is_connected(peer):
-            self.table.remove(peer)
+        """The last connection to `peer` has ended."""
+        self.table.remove(peer)
 
     async def _refresh_for_ever(self) -> None:
         await self.filled.wait()

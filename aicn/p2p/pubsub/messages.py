@@ -36,6 +36,23 @@ def parse(data: bytes) -> RPC:
     return rpc
 
 
+def parse_message(data: bytes) -> Message:
+    """One message, outside an RPC. ProtocolViolation."""
+    message = Message()
+    try:
+        message.ParseFromString(data)
+    except DecodeError:
+        raise ProtocolViolation("pubsub: not a message") from None
+    return message
+
+
+def topic_of(message: Message) -> str:
+    """The topic that it is for. ProtocolViolation: none, or several."""
+    if len(message.topicIDs) != 1:
+        raise ProtocolViolation("pubsub: a message is for one topic")
+    return str(message.topicIDs[0])
+
+
 class Signer:
     """Makes this node's messages."""
 

@@ -124,8 +124,10 @@ class Topics:
         finally:
             self._subscriptions[topic].remove(subscription)
 
-    async def publish(self, topic: str, data: bytes) -> int:
-        """Send `data` to every subscriber of `topic` that is connected; how many. Bursts are paced to a message per millisecond.
+    async def publish(self, topic: str, data: bytes) -> bytes:
+        """Sign `data` and send it to every subscriber of `topic` that is connected; the signed message.
+
+        Bursts are paced to a message per millisecond.
 
         TooLarge: over LARGEST_RPC with its envelope. InvalidRequest: not joined.
         """
@@ -133,11 +135,17 @@ class Topics:
             raise InvalidRequest(f"topic: {topic} is not joined")
         message = self._signer.message(topic, data)
         await self._pace.take(1.0)
-        return self._hand_on(message, topic, source=None)
+        self._hand_on(message, topic, source=None)
+        return message.SerializeToString()
 
     def subscribers(self, topic: str) -> list[PeerId]:
         """Connected peers that are members of `topic`."""
         return [PeerId(str(peer)) for peer in self.mesh.subscribers(topic)]
+
+    def verify(self, signed: bytes) -> Message:
+        """The message that somebody else passes on, checked against its sender's signature. ProtocolViolation."""
+        message = messages.parse_message(signed)
+        return Message(messages.topic_of(message), PeerId(str(messages.check(message))), message.data, signed)
 
     # ---- peers ----
 
@@ -150,8 +158,8 @@ class Topics:
                 return
 
     def disconnected(self, peer: ID) -> None:
-        """A connection to `peer` has ended."""
-        if peer in self._peers and not self._swarm.is_connected(peer):
+        """The last connection to `peer` has ended."""
+        if peer in self._peers:
             self._peers.pop(peer).scope.cancel()
             self.mesh.remove(peer)
 
@@ -259,16 +267,14 @@ class Topics:
 
     def _hear(self, peer: ID, message: Signed) -> None:
         """One message. ProtocolViolation: it is not signed by its sender, or not for one topic."""
-        if len(message.topicIDs) != 1:
-            raise ProtocolViolation("pubsub: a message is for one topic")
-        topic = message.topicIDs[0]
+        topic = messages.topic_of(message)
         accept = self._accept.get(topic)
         if accept is None or messages.message_id(message) in self.mesh.seen:
             return
         sender = messages.check(message)
         if sender == self._own:
             return
-        heard = Message(topic, PeerId(str(sender)), message.data)
+        heard = Message(topic, PeerId(str(sender)), message.data, message.SerializeToString())
         if not accept(heard):
             self.mesh.seen.add(messages.message_id(message), trio.current_time())
             return
@@ -276,15 +282,13 @@ class Topics:
         for subscription in self._subscriptions[topic]:
             subscription.put(heard)
 
-    def _hand_on(self, message: Signed, topic: str, *, source: ID | None) -> int:
-        """Remember a new message and send it to whom it concerns; how many."""
+    def _hand_on(self, message: Signed, topic: str, *, source: ID | None) -> None:
+        """Remember a new message and send it to whom it concerns."""
         frame, name = messages.frame(message), messages.message_id(message)
         self.mesh.seen.add(name, trio.current_time())
         self.mesh.recent.put(name, topic, frame)
-        receivers = self.mesh.receivers(topic, source=source, origin=ID(message.from_id))
-        for receiver in receivers:
+        for receiver in self.mesh.receivers(topic, source=source, origin=ID(message.from_id)):
             self._peers[receiver].outbox.add_message(frame)
-        return len(receivers)
 
     # ---- upkeep ----
 

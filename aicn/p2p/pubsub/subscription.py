@@ -31,9 +31,9 @@ class Subscription:
     def put(self, message: Message) -> None:
         """Called by the topics' service."""
         self._messages.append(message)
-        self._bytes += len(message.data)
+        self._bytes += _size(message)
         while len(self._messages) > _MOST_MESSAGES or self._bytes > _MOST_BYTES:
-            self._bytes -= len(self._messages.popleft().data)
+            self._bytes -= _size(self._messages.popleft())
             self.lost += 1
             if self.lost & (self.lost - 1) == 0:  # powers of two: not a line per message
                 log.warning("topic %s: %d messages were lost, their reader is too slow", self.topic, self.lost)
@@ -45,7 +45,7 @@ class Subscription:
             self._filled = trio.Event()
             await self._filled.wait()
         message = self._messages.popleft()
-        self._bytes -= len(message.data)
+        self._bytes -= _size(message)
         await trio.lowlevel.checkpoint()
         return message
 
@@ -54,3 +54,7 @@ class Subscription:
 
     async def __anext__(self) -> Message:
         return await self.receive()
+
+
+def _size(message: Message) -> int:
+    return len(message.data) + len(message.signed)
