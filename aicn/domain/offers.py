@@ -9,6 +9,10 @@ from aicn.domain.ids import PeerId
 from aicn.domain.inference import Kind
 from aicn.domain.nodes import Link
 
+LIFE_S = 90.0  # from `issued` to `expires` of what this node says: two announcements in a row may be lost
+LONGEST_LIFE_S = 120.0  # of what others say: what is known of a node that nobody can ask is never older
+SKEW_S = 60.0  # by which the clocks of two nodes may differ; home machines without NTP are off by more than they think
+
 
 class NodeType(IntFlag):
     """What a node is for the others (wire.md: `node_type` of the existing network's heartbeat)."""

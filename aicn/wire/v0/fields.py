@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from aicn.domain.names import LONGEST_NAME
 from aicn.domain.registration import check_url
 from aicn.errors import InvalidRequest
-
-LONGEST_NAME = 128  # characters of a project or model name; they travel in every offer
 
 
 def name(members: dict[str, Any], key: str, where: str = "") -> str:

@@ -1,0 +1,314 @@
+"""The catalog: what each node of the network offers. Pure state; services/directory.py feeds it.
+
+Of each node the offer with the highest seq counts, from whomever it came, until it expires:
+
+    take      a newer one ─────────────► held ──(expiry + SKEW_S)──► forgotten
+              one that says `leaving` ─► gone: nothing up to its seq is taken again
+    lose      the node does not answer ► lost: nothing up to that seq is taken again, but from the node itself
+
+Hearsay (the same signed bytes, repeated by anybody in any order) changes nothing: seq and expiry are inside the signature. What
+is gone or lost is remembered for as long as any offer of before could live.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from aicn.domain.ids import PeerId
+from aicn.domain.inference import Kind
+from aicn.domain.nodes import Connectivity, Link
+from aicn.domain.offers import LONGEST_LIFE_S, SKEW_S, Offer, OfferedModel, Provider
+
+MOST_OFFERS = 10_000  # nodes
+MOST_WEIGHT = 64 << 20  # bytes that all offers may take in memory, roughly
+_MODEL_WEIGHT = 400  # bytes of a model beside its text
+_MOST_TOMBSTONES = 20_000
+_TOMBSTONE_S = LONGEST_LIFE_S + 2 * SKEW_S  # the latest that an offer of before can expire, by our clock
+_OWN = Link(Connectivity.CONNECTED, 0.0)
+_NEARER = {  # the order in which nodes are tried
+    Connectivity.CONNECTED: 0,
+    Connectivity.CAN_CONNECT: 1,
+    Connectivity.NOT_CONNECTED: 2,
+    Connectivity.CANNOT_CONNECT: 3,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    offer: Offer
+    signed: bytes  # for handing it on; empty: it cannot be
+    until: float  # Unix time
+    weight: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Tombstone:
+    seq: int  # up to this one nothing is taken
+    until: float  # Unix time
+    lost: bool  # by our own judgement: the node itself may prove it wrong
+
+
+class Catalog:
+    """Offers by node. Reads answer from an index: they cost what they return."""
+
+    def __init__(self, own: PeerId, link: Callable[[PeerId], Link], *, clock: Callable[[], float] = time.time) -> None:
+        self._own = own
+        self._link = link
+        self._clock = clock
+        self._held: dict[PeerId, _Held] = {}
+        self._tombstones: dict[PeerId, _Tombstone] = {}
+        self._weight = 0
+        self._next_expiry = math.inf  # not later than the first one's
+        self._signed: set[bytes] = set()
+        self._order: list[PeerId] | None = None  # of `page`, sorted
+        self._index: dict[str, dict[str, dict[PeerId, tuple[OfferedModel, ...]]]] = {}  # project → name or alias → node
+        self._listeners: list[Callable[[PeerId], None]] = []
+
+    def on_change(self, tell: Callable[[PeerId], None]) -> None:
+        """Call `tell` whenever another offer of a node is held than before, or none any more. It neither waits nor raises."""
+        self._listeners.append(tell)
+
+    # ---- what is told ----
+
+    def take(self, offer: Offer, signed: bytes = b"", *, first_hand: bool = False) -> bool:
+        """An offer that its node has signed; whether it was news. `first_hand`: the node itself has just said it.
+
+        Not taken: what is older than what is known, expired, of the future, or more than there is room for.
+        """
+        now = self._clock()
+        if offer.node == self._own or offer.issued > now + SKEW_S or offer.expires - offer.issued > LONGEST_LIFE_S:
+            return False
+        held = self._held.get(offer.node)
+        if held is not None and offer.seq <= held.offer.seq:
+            return False
+        tombstone = self._tombstones.get(offer.node)
+        if tombstone is not None and offer.seq <= tombstone.seq and not (first_hand and tombstone.lost):
+            return False
+        if offer.leaving:
+            self._forget(offer.node)
+            self._bury(offer.node, offer.seq, lost=False)
+            return True
+        until = offer.expires + SKEW_S
+        if until <= now:
+            return False
+        new = _Held(offer, signed, until, _weight(offer, signed))
+        if not self._make_room(new, held):
+            return False
+        self._tombstones.pop(offer.node, None)
+        self._hold(new)
+        return True
+
+    def set_own(self, offer: Offer, signed: bytes) -> None:
+        """What this node has just announced."""
+        if offer.leaving:
+            self._remove(self._own)
+            self._order = None
+            self._tell(self._own)
+        else:
+            self._hold(_Held(offer, signed, offer.expires + SKEW_S, _weight(offer, signed)))
+
+    def lose(self, node: PeerId, seq: int, *, for_good: bool = True) -> bool:
+        """The node does not answer: its offers up to `seq` are dropped; whether there was one.
+
+        `for_good`: what others say of it is not believed again. Not so when it may be this node that has lost the network.
+        """
+        held = self._held.get(node)
+        if node == self._own or held is None or held.offer.seq > seq:
+            return False
+        self._forget(node)
+        if for_good:
+            self._bury(node, held.offer.seq, lost=True)
+        else:
+            del self._tombstones[node]
+        return True
+
+    def expire(self) -> None:
+        """Forget what is over. Every reading method does it first."""
+        now = self._clock()
+        if now < self._next_expiry:
+            return
+        for node in [node for node, held in self._held.items() if held.until <= now]:
+            self._forget(node)
+        for node in [node for node, one in self._tombstones.items() if one.until <= now]:
+            del self._tombstones[node]
+        ends = [*(one.until for one in self._held.values()), *(one.until for one in self._tombstones.values())]
+        self._next_expiry = min(ends, default=math.inf)
+
+    # ---- what is asked ----
+
+    def offer(self, node: PeerId) -> Offer | None:
+        """The offer that counts now."""
+        self.expire()
+        held = self._held.get(node)
+        return None if held is None else held.offer
+
+    def signed(self, node: PeerId) -> bytes:
+        """The same as its node has signed it; empty: there is none that could be handed on."""
+        self.expire()
+        held = self._held.get(node)
+        return b"" if held is None else held.signed
+
+    def holds(self, signed: bytes) -> bool:
+        """Whether this very message is what counts now: it need not be looked at again."""
+        return signed in self._signed
+
+    def nodes(self) -> Sequence[PeerId]:
+        """All nodes whose offers are held, sorted; also those that have no model."""
+        self.expire()
+        if self._order is None:
+            self._order = sorted(self._held)
+        return self._order
+
+    def projects(self) -> list[str]:
+        """Names of all projects, sorted."""
+        self.expire()
+        return sorted(self._index)
+
+    def models(self, project: str) -> list[str]:
+        """Names of the project's models over all nodes, sorted; aliases are not among them."""
+        self.expire()
+        names = self._index.get(project, {})
+        return sorted({one.name for nodes in names.values() for models in nodes.values() for one in models})
+
+    def providers(self, project: str, model: str | None, *, kind: Kind | None = None, most: int) -> list[Provider]:
+        """At most `most` nodes that offer the model (by name or alias; None: any of the project), each once, best first.
+
+        This node comes first, then connected ones by their round-trip time, direct before relayed ones, then those that were
+        connected before, unknown ones, and, after all those without room, those that could not be reached a moment ago.
+        """
+        self.expire()
+        names = self._index.get(project, {})
+        candidates: dict[PeerId, OfferedModel] = {}
+        for nodes in names.values() if model is None else (names.get(model, {}),):
+            for node, models in nodes.items():
+                for one in models:
+                    before = candidates.get(node)
+                    if (kind is None or one.kind is kind) and (before is None or _full(before) > _full(one)):
+                        candidates[node] = one
+        found = [Provider(node, one, self._link_to(node)) for node, one in candidates.items()]
+        found.sort(key=self._distance)
+        return found[:most]
+
+    def page(self, after: str, *, most_bytes: int) -> tuple[list[bytes], str]:
+        """Signed offers of the nodes behind `after`, at least one if there is any, and where to go on; "" at the end."""
+        nodes = self.nodes()
+        page: list[bytes] = []
+        size = 0
+        last = after
+        for node in nodes[bisect_right(nodes, after) :]:
+            signed = self._held[node].signed
+            if page and size + len(signed) > most_bytes:
+                return page, last
+            if signed:
+                page.append(signed)
+                size += len(signed)
+            last = node
+        return page, ""
+
+    # ---- inside ----
+
+    def _link_to(self, node: PeerId) -> Link:
+        return _OWN if node == self._own else self._link(node)
+
+    def _distance(self, provider: Provider) -> tuple[bool, bool, bool, int, bool, float, str]:
+        link = provider.link
+        failed = link.connectivity is Connectivity.CANNOT_CONNECT
+        own = provider.node == self._own
+        rank, rtt = _NEARER[link.connectivity], link.rtt or math.inf
+        return failed, _full(provider.model), not own, rank, link.relayed, rtt, provider.node
+
+    def _make_room(self, new: _Held, old: _Held | None) -> bool:
+        """Whether there is room for `new` in place of `old`. A connected node's offer pushes out those of strangers."""
+        weight = self._weight + new.weight - (old.weight if old is not None else 0)
+        count = len(self._held) + (old is None)
+        if weight <= MOST_WEIGHT and count <= MOST_OFFERS:
+            return True
+        self.expire()
+        if not self._near(new.offer.node):
+            return False
+        strangers = [node for node in self._held if node != new.offer.node and not self._near(node)]
+        for node in sorted(strangers, key=lambda node: self._held[node].until):
+            if weight <= MOST_WEIGHT and count <= MOST_OFFERS:
+                break
+            held = self._held[node]
+            weight -= held.weight
+            count -= 1
+            self._forget(node)
+            self._bury(node, held.offer.seq, lost=True)
+        return weight <= MOST_WEIGHT and count <= MOST_OFFERS
+
+    def _near(self, node: PeerId) -> bool:
+        return self._link_to(node).connectivity is Connectivity.CONNECTED
+
+    def _hold(self, new: _Held) -> None:
+        node = new.offer.node
+        before = self._remove(node)
+        self._held[node] = new
+        self._weight += new.weight
+        self._next_expiry = min(self._next_expiry, new.until)
+        if new.signed:
+            self._signed.add(new.signed)
+        for project, name, models in _names(new.offer):
+            self._index.setdefault(project, {}).setdefault(name, {})[node] = models
+        if before is None:
+            self._order = None
+        self._tell(node)
+
+    def _forget(self, node: PeerId) -> None:
+        """Hold nothing of the node any more, nor take what is older than what was held."""
+        held = self._remove(node)
+        if held is not None:
+            self._bury(node, held.offer.seq, lost=False)
+            self._order = None
+            self._tell(node)
+
+    def _remove(self, node: PeerId) -> _Held | None:
+        held = self._held.pop(node, None)
+        if held is not None:
+            self._weight -= held.weight
+            self._signed.discard(held.signed)
+            for project, name, _ in _names(held.offer):
+                names = self._index[project]
+                del names[name][node]
+                if not names[name]:
+                    del names[name]
+                if not names:
+                    del self._index[project]
+        return held
+
+    def _bury(self, node: PeerId, seq: int, *, lost: bool) -> None:
+        self._tombstones.pop(node, None)
+        until = self._clock() + _TOMBSTONE_S
+        self._tombstones[node] = _Tombstone(seq, until, lost)
+        self._next_expiry = min(self._next_expiry, until)
+        if len(self._tombstones) > _MOST_TOMBSTONES:
+            del self._tombstones[next(iter(self._tombstones))]
+
+    def _tell(self, node: PeerId) -> None:
+        for tell in self._listeners:
+            tell(node)
+
+
+def _full(model: OfferedModel) -> bool:
+    return 0 < model.slots <= model.in_flight
+
+
+def _names(offer: Offer) -> Iterator[tuple[str, str, tuple[OfferedModel, ...]]]:
+    """Project, name or alias, and the models that have it: one per kind."""
+    for project in offer.projects:
+        named: dict[str, list[OfferedModel]] = {}
+        for model in project.models:
+            for name in dict.fromkeys((model.name, *model.aliases)):
+                named.setdefault(name, []).append(model)
+        for name, models in named.items():
+            yield project.name, name, tuple(models)
+
+
+def _weight(offer: Offer, signed: bytes) -> int:
+    return 2 * len(signed) + _MODEL_WEIGHT * (
+        1 + sum(1 + len(model.aliases) for project in offer.projects for model in project.models)
+    )
