@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from aicn.wire.v0.fields import LONGEST_NAME
+from aicn.domain.names import LONGEST_NAME
 
 BODY_ERRORS = ("invalid_request", "malformed_body", "unsupported_media_type", "too_large", "slow_body")
 NODE_ERRORS = ("unknown_node", "unreachable", "deadline_exceeded", "unsupported", "protocol_violation", "answer_broken")
