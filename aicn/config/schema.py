@@ -132,8 +132,21 @@ class Http:
     allowed_origins: tuple[str, ...] = key(
         (), "Web pages (origins) whose scripts may call the API; '*': any.", kind="name"
     )
+    docs: bool = key(True, "Serve /openapi.json and the page /docs.")
     body_bytes: int = key(32 * 2**20, "Largest request body.", least=1024, most=2**31)
+    bodies_bytes: int = key(
+        256 * 2**20,
+        "Most bytes of request bodies held at once; beyond it those over 64 KiB are answered 503. One of the largest always fits.",
+        least=1024,
+        most=2**40,
+    )
     requests: int = key(2048, "Most requests at work at once; more are answered 503.", least=1, most=1_000_000)
+    requests_per_client: int = key(
+        256,
+        "Most of them from one address (IPv6: from one /64). Loopback has no limit; behind a proxy on another machine, all clients are one.",
+        least=1,
+        most=1_000_000,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,8 @@ from werkzeug.routing import MapAdapter
 
 from aicn.config.schema import Http
 from aicn.errors import AicnError, Busy
-from aicn.gateway import health
+from aicn.gateway import docs, health
+from aicn.gateway.clients import Bodies, Shares
 from aicn.gateway.exchange import Exchange, GatewayRequest, current_request
 from aicn.gateway.guard import Guard, cors_headers, preflight_headers
 from aicn.gateway.v0 import routes as v0_routes
@@ -31,6 +32,8 @@ class Gateway(QuartTrio):
         self.url_map.merge_slashes = False  # a 404, no redirect
         self.register_error_handler(Exception, self._on_error)
         self.at_work = 0  # requests whose answer has not ended
+        self.shares = Shares(http.requests_per_client)
+        self.bodies = Bodies(max(http.bodies_bytes, http.body_bytes))
         self._guard = Guard(http)
         self._most = http.requests
 
@@ -47,8 +50,8 @@ class Gateway(QuartTrio):
         ours = cast("GatewayRequest", request)
         try:
             origin = self._guard.check(request.headers)
-            if self.at_work > self._most and request.path not in health.PATHS:
-                raise Busy(f"this node has {self._most} requests at work, as many as http.requests allows")
+            if request.path not in health.PATHS:
+                self._check_room(ours)
         except AicnError as error:
             return error_answer(error, ours)
         if origin is None:
@@ -59,6 +62,14 @@ class Gateway(QuartTrio):
         response.headers.update(cors_headers(origin))
         return response
 
+    def _check_room(self, request: GatewayRequest) -> None:
+        if self.at_work > self._most:
+            raise Busy(f"this node has {self._most} requests at work, as many as http.requests allows")
+        if request.crowded:
+            raise Busy(
+                f"{self.shares.most} requests of this client are at work, as many as http.requests_per_client allows"
+            )
+
     async def _on_error(self, error: Exception) -> Response:
         return error_answer(error, current_request())
 
@@ -68,4 +79,6 @@ def create_app(node: Node) -> Gateway:
     app = Gateway(node.config.http)
     app.register_blueprint(v0_routes.blueprint(node))
     app.register_blueprint(health.blueprint(node))
+    if node.config.http.docs:
+        app.register_blueprint(docs.blueprint())
     return app

@@ -32,10 +32,13 @@ from hypercorn.protocol.http_stream import HTTPStream
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import AppWrapper, ASGIFramework, ASGIReceiveEvent, ConnectionState, HTTPScope, TaskGroup
 
+from aicn.gateway.clients import Shares
+
 log = logging.getLogger(__name__)
 
 RECEIVE_BYTES = 2**16  # per read; h11 holds at most this much beyond a head
 HEAD_BYTES = 2**15  # largest request line and headers together
+HEADERS = 100  # most of them, as in Apache: each costs more than its bytes
 PIPELINED_BYTES = 2**16  # a client that sends more ahead of its answer is cut
 SLICE_BYTES = 2**18  # a write's deadline is for this much
 BODY_MESSAGES = 10  # body pieces that wait for the application, each at most RECEIVE_BYTES
@@ -57,6 +60,7 @@ class Registry:
     """What the connections of one server share."""
 
     deadlines: Deadlines
+    shares: Shares  # of the connections
     stopping: bool = False
     idle: dict[Connection, None] = field(default_factory=dict)  # without a request, longest idle first
 
@@ -66,13 +70,23 @@ class Registry:
         for connection in self.idle:
             connection.close()
 
+    def make_room(self, client: str | None = None) -> bool:
+        """Close the connection, of `client` if given, that is idle for longest; False: none is."""
+        for connection in self.idle:  # some thousand at most, and the first one nearly always
+            if client is None or connection.client == client:
+                del self.idle[connection]
+                connection.close()
+                return True
+        return False
+
 
 class Connection:
     """One accepted connection. HTTP/1.1 only, one request at a time; upgrades are not offered."""
 
     def __init__(
-        self, app: ASGIFramework, config: HypercornConfig, registry: Registry, stream: trio.SocketStream
+        self, app: ASGIFramework, config: HypercornConfig, registry: Registry, stream: trio.SocketStream, client: str
     ) -> None:
+        self.client = client  # clients.client_of; counted in the registry until the connection has ended
         self._app = app
         self._config = config
         self._registry = registry
@@ -90,6 +104,12 @@ class Connection:
 
     async def run(self) -> None:
         """Serve until either side is done."""
+        try:
+            await self._run()
+        finally:
+            self._registry.shares.remove(self.client)
+
+    async def _run(self) -> None:
         try:
             self._addresses = (self._stream.socket.getpeername()[:2], self._stream.socket.getsockname()[:2])
         except OSError:
@@ -142,6 +162,9 @@ class Connection:
                 await self._refuse(error.error_status_hint)
                 return
             if isinstance(event, h11.Request):
+                if status := _refused(event):
+                    await self._refuse(status)
+                    return
                 await self._begin(event)
             elif isinstance(event, h11.Data) and self._request is not None:
                 await self._request.handle(Body(stream_id=STREAM_ID, data=bytes(event.data)))
@@ -178,7 +201,7 @@ class Connection:
         )
 
     async def _refuse(self, status: int) -> None:
-        """What came is not HTTP/1.1."""
+        """What came is not HTTP/1.1, or too much of it."""
         if self._h11.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
             headers = [*self._headers(), (b"content-length", b"0")]
             await self._write(self._encode(_head(status, headers)))
@@ -313,6 +336,13 @@ class Connection:
             return 0
         except OSError as error:
             raise trio.BrokenResourceError from error
+
+
+def _refused(head: h11.Request) -> int:
+    """The status that `head` is refused with; 0: it is not."""
+    if head.http_version not in {b"1.1", b"1.0"}:
+        return 505  # the preface of HTTP/2, for one, which is a request's head on purpose (RFC 9113 section 3.4)
+    return 431 if len(head.headers) > HEADERS else 0
 
 
 def _head(status: int, headers: list[tuple[bytes, bytes]]) -> h11.Response:

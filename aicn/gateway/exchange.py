@@ -14,6 +14,7 @@ from quart_trio.asgi import TrioASGIHTTPConnection
 from quart_trio.wrappers import TrioRequest
 
 from aicn.errors import SlowBody, TooLarge
+from aicn.gateway.clients import Bodies, client_of
 from aicn.services.ports import Answer
 
 if TYPE_CHECKING:
@@ -31,13 +32,17 @@ class GatewayRequest(TrioRequest):
     """A request, and what its handler leaves for the end of the exchange."""
 
     receive: ASGIReceiveCallable
+    bodies: Bodies  # where what `read_body` has read is counted until the end of the exchange
+    held: int = 0  # of it, bytes
+    crowded: bool = False  # its client has more requests at work than it may
     id: str  # unique; in the log, in `X-Request-Id`, and on the worker
     streamed: bool = False  # the client asked for a streamed answer: errors have other numbers
     answer: Answer | None = None  # closed when the exchange ends, however it ends
     error: str = ""  # code word of what went wrong, for the log
 
     async def read_body(self, most: int) -> bytes:
-        """The whole body; TooLarge as soon as it is known to be over `most` bytes, SlowBody when it trickles."""
+        """The whole body; TooLarge as soon as it is known to be over `most` bytes, SlowBody when it trickles, Busy when all
+        requests together hold too much."""
         if (self.content_length or 0) > most:
             raise TooLarge(f"the request body has {self.content_length} bytes; at most {most} are allowed")
         body = bytearray()
@@ -46,6 +51,8 @@ class GatewayRequest(TrioRequest):
                 message = cast("dict[str, Any]", await self.receive())
                 piece = message.get("body", b"")
                 body += piece
+                self.held += len(piece)
+                self.bodies.add(len(piece), own=self.held)
                 if len(body) > most:
                     raise TooLarge(f"the request body is larger than the {most} bytes that are allowed")
                 if not message.get("more_body", False):
@@ -73,9 +80,14 @@ class Exchange(TrioASGIHTTPConnection):
         self.scope["path"] = _ABSOLUTE_FORM.sub("/", self.scope["path"], count=1)
         request = cast("GatewayRequest", self._create_request_from_scope(send))
         request.receive = receive
+        request.bodies = self.app.bodies
         request.id = uuid.uuid4().hex
         status = CLIENT_LEFT
+        peer = self.scope["client"]
+        assert peer is not None  # connection.py names it
+        client = client_of(peer[0])
         self.app.at_work += 1
+        request.crowded = self.app.shares.add(client)
         try:
             response = await self.app.handle_request(request)
             response.headers["X-Request-Id"] = request.id
@@ -83,6 +95,8 @@ class Exchange(TrioASGIHTTPConnection):
             status = response.status_code
         finally:
             self.app.at_work -= 1
+            self.app.shares.remove(client)
+            self.app.bodies.release(request.held)
             _log_line(request, status, trio.current_time() - began)
             if request.answer is not None:
                 await request.answer.aclose()

@@ -18,13 +18,15 @@ from hypercorn.typing import ASGIFramework
 
 from aicn.config.schema import Http
 from aicn.errors import StartupError
+from aicn.gateway.clients import Shares, client_of
 from aicn.gateway.connection import Connection, Deadlines, Registry
 
 log = logging.getLogger(__name__)
 
 BACKLOG = 2048  # connections that the kernel holds while we are busy (cut to net.core.somaxconn)
 BATCH = 64  # connections taken per scheduler pass: one alone makes a burst of new clients wait in line
-SPARE = 1024  # connections beyond http.requests, for idle ones
+SPARE = 1024  # connections beyond http.requests, for idle ones, and …
+SPARE_PER_CLIENT = 64  # … beyond http.requests_per_client
 _NO_DESCRIPTORS = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 _NO_DESCRIPTORS_S = 0.1  # until some connection may have ended
 
@@ -72,7 +74,7 @@ async def serve(
 
     Started with the address as soon as connections are taken.
     """
-    registry = Registry(deadlines or Deadlines())
+    registry = Registry(deadlines or Deadlines(), Shares(http.requests_per_client + SPARE_PER_CLIENT))
     config = HypercornConfig()
     config.errorlog = None
     try:
@@ -92,7 +94,7 @@ async def serve(
 
 async def _accept(
     listener: socket.socket,
-    open_connection: Callable[[trio.SocketStream], Connection],
+    open_connection: Callable[[trio.SocketStream, str], Connection],
     registry: Registry,
     connections: trio.Nursery,
     most: int,
@@ -101,7 +103,7 @@ async def _accept(
         await trio.lowlevel.wait_readable(listener)
         for _ in range(BATCH):
             try:
-                client, _ = listener.accept()
+                client, (host, *_) = listener.accept()
             except BlockingIOError:
                 break
             except OSError as error:
@@ -109,19 +111,14 @@ async def _accept(
                     log.warning("no connection accepted: %s; raise the limit of open files", error.strerror)
                     await trio.sleep(_NO_DESCRIPTORS_S)
                 break  # others are a client that left meanwhile
-            if len(connections.child_tasks) >= most and not _make_room(registry):
+            name = client_of(host)
+            crowded = registry.shares.add(name)
+            if (crowded and not registry.make_room(name)) or (
+                len(connections.child_tasks) >= most and not registry.make_room()
+            ):
+                registry.shares.remove(name)
                 client.close()
                 continue
             client.setblocking(False)
             stream = trio.SocketStream(trio.socket.from_stdlib_socket(client))
-            connections.start_soon(open_connection(stream).run)
-
-
-def _make_room(registry: Registry) -> bool:
-    """Close the connection that is idle for longest; False: none is."""
-    oldest = next(iter(registry.idle), None)
-    if oldest is None:
-        return False
-    del registry.idle[oldest]
-    oldest.close()
-    return True
+            connections.start_soon(open_connection(stream, name).run)

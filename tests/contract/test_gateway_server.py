@@ -12,7 +12,7 @@ from trio.testing import MockClock
 from aicn.config.schema import Config, Http
 from aicn.errors import StartupError
 from aicn.gateway import server
-from aicn.gateway.connection import HEAD_BYTES, PIPELINED_BYTES, Deadlines
+from aicn.gateway.connection import HEAD_BYTES, HEADERS, PIPELINED_BYTES, Deadlines
 from aicn.gateway.exchange import BODY_S
 from aicn.gateway.server import address_of, bind
 from tests.fakes.answers import ScriptedAnswer
@@ -68,7 +68,10 @@ def test_bind_ipv6() -> None:
         (b"POST /healthz HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n", 400),
         (b"POST /healthz HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: gzip\r\n\r\n", 501),
         (b"POST /api/v0/swarm/connect HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n", 400),
-        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 404),  # HTTP/2 is not spoken
+        (b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n" + b"x:y\r\n" * HEADERS + b"\r\n", 431),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505),  # HTTP/2 is not spoken
+        (b"GET /healthz HTTP/0.9\r\nhost: localhost\r\n\r\n", 505),
+        (b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n" + b"x:y\r\n" * (HEADERS - 1) + b"\r\n", 200),
         (b"GET /healthz HTTP/1.0\r\n\r\n", 200),
         (b"GET /healthz HTTP/1.1\r\nhost: localhost\r\nupgrade: h2c\r\nconnection: upgrade\r\nhttp2-settings: \r\n\r\n", 200),
         (b"GET /healthz HTTP/1.1\r\nhost: localhost\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n", 200),
@@ -80,7 +83,7 @@ async def test_raw_requests(raw: bytes, status: int) -> None:
             await client.send(raw)
             reply = await client.reply()
             assert reply.status == status
-            if status >= 400 and status != 404:
+            if status >= 400:
                 assert await client.at_end()
         assert (await served.request("GET", "/healthz")).status == 200
 

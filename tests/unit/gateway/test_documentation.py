@@ -7,10 +7,11 @@ from pathlib import Path
 
 from aicn import errors
 from aicn.errors import AicnError, ConfigError, StartupError
-from aicn.gateway import connection, exchange, server
+from aicn.gateway import clients, connection, exchange, server
 from aicn.gateway.app import create_app
 from aicn.gateway.v0.errors import TABLE
-from aicn.wire.v0 import fields
+from aicn.wire import json_body
+from aicn.domain.names import LONGEST_NAME
 from tests.fakes.node import FakeNode
 
 TEXT = (Path(__file__).parents[3] / "docs" / "http-api.md").read_text()
@@ -39,8 +40,12 @@ def test_the_limits_are_documented() -> None:
         f"{connection.HEAD_BYTES // 1024} KiB, within {deadlines.head_s:g} s",
         f"| {deadlines.idle_s:g} s |",
         f"`http.requests` + {server.SPARE}",
+        f"`http.requests_per_client` + {server.SPARE_PER_CLIENT}",
+        f"| {connection.HEADERS}; more are answered 431 |",
+        f"over {clients.LITTLE // 1024} KiB are answered 503",
+        f"| {json_body.DEEPEST} levels |",
         f"{exchange.BODY_S:g} s, and a second more for each {exchange.BODY_BYTES_PER_S // 1024} KiB",
-        f"1 to {fields.LONGEST_NAME} characters",
+        f"1 to {LONGEST_NAME} characters",
     ):
         assert said in TEXT
     assert deadlines.stall_s == 60  # "for a minute"

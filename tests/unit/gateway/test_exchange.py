@@ -9,15 +9,16 @@ import trio
 from trio.testing import MockClock
 from werkzeug.datastructures import Headers
 
-from aicn.errors import SlowBody, TooLarge
+from aicn.errors import Busy, SlowBody, TooLarge
+from aicn.gateway.clients import LITTLE, Bodies
 from aicn.gateway.exchange import BODY_S, GatewayRequest
 
 
 async def no_push(path: str, headers: Headers) -> None: ...
 
 
-def request_of(*pieces: bytes, length: str = "", every_s: float = 0) -> GatewayRequest:
-    """A request whose body comes in `pieces`, one each `every_s` seconds."""
+def request_of(*pieces: bytes, length: str = "", every_s: float = 0, room: int = 10**9) -> GatewayRequest:
+    """A request whose body comes in `pieces`, one each `every_s` seconds, on a gateway with `room` bytes for bodies."""
     left = list(pieces)
 
     async def receive() -> Any:
@@ -29,6 +30,7 @@ def request_of(*pieces: bytes, length: str = "", every_s: float = 0) -> GatewayR
     scope: Any = {"type": "http", "server": ("localhost", 1)}
     request = GatewayRequest("POST", "http", "/", b"", headers, "", "1.1", scope, send_push_promise=no_push)
     request.receive = receive
+    request.bodies = Bodies(room)
     return request
 
 
@@ -41,6 +43,16 @@ async def test_a_body_in_pieces() -> None:
 async def test_over_the_limit(pieces: tuple[bytes, ...], length: str) -> None:
     with pytest.raises(TooLarge):
         await request_of(*pieces, length=length).read_body(4)
+
+
+async def test_what_was_read_is_counted() -> None:
+    request = request_of(b"x" * LITTLE, b"x", room=LITTLE + 1)
+    await request.read_body(10**6)
+    assert request.held == request.bodies.held == LITTLE + 1
+    crowded = request_of(b"x" * LITTLE, b"x", b"x", room=LITTLE)
+    with pytest.raises(Busy):
+        await crowded.read_body(10**6)
+    assert crowded.held == crowded.bodies.held == LITTLE + 1
 
 
 async def test_a_trickle_is_cut(autojump_clock: MockClock) -> None:
