@@ -132,6 +132,10 @@ class ModelFailed(AicnError):
     fault = Fault.REMOTE
 
 
+class EndpointDown(ModelFailed):
+    """No connection to the model endpoint can be made: nothing was sent, and another endpoint may be asked."""
+
+
 class AnswerBroken(AicnError):
     """The answer ended without saying that it is complete: the worker or its connection died."""
 

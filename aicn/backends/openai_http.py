@@ -28,6 +28,10 @@ _CHUNK_BYTES = 256 * 1024  # of a plain answer handed on at once: a yamux window
 _ERROR_BYTES = 16 * 1024  # of an error body read to find its message
 _ERROR_S = 5.0  # an endpoint that answered an error status has this long to explain it
 _TAIL_S = 0.25  # after [DONE], for the end of the HTTP body, which lets the connection be used again
+_PROBE_S = 10.0  # for an endpoint to refuse an empty request
+_NOT_LET_IN = (
+    "the model endpoint {} does not let this node in (status {}): its key or headers, as registered, are wrong"
+)
 _LONGEST_RETRY_S = 3600.0  # advice beyond this is no advice
 
 
@@ -52,13 +56,13 @@ class OpenAIEndpoints:
         accept = b"text/event-stream" if request.stream else b"application/json"
         response = await self._pool.post(
             endpoint.url,
-            headers=[(b"Content-Type", b"application/json"), (b"Accept", accept)],
+            headers=[(b"Content-Type", b"application/json"), (b"Accept", accept), *_own_headers(endpoint)],
             body=request.body,
             within=limits.first_byte_s,
         )
         try:
             if not 200 <= response.status < 300:
-                await _refuse(response)
+                await _refuse(response, endpoint)
             if (coding := response.header(b"content-encoding").lower()) not in ("", "identity"):
                 raise ModelFailed(
                     f"the model endpoint {response.origin} answers compressed ({one_line(coding)}), unasked"
@@ -70,6 +74,26 @@ class OpenAIEndpoints:
         except BaseException:
             response.close()
             raise
+
+    async def probe(self, endpoint: Endpoint) -> None:
+        """Post an empty object: no model runs for it, and servers tell by their status whether they would have looked at it.
+
+        llama.cpp, vLLM, Ollama and the FastAPI and Flask programs of spec 2 answer 400, 422 or 500. A wrong path is 404 or 405.
+        """
+        response = await self._pool.post(
+            endpoint.url,
+            headers=[(b"Content-Type", b"application/json"), (b"Accept", b"application/json"), *_own_headers(endpoint)],
+            body=b"{}",
+            within=min(_PROBE_S, self._limits.first_byte_s),
+        )
+        status = response.status
+        response.close()
+        if status in (404, 405):
+            raise ModelFailed(f"the model endpoint {response.origin} takes no requests at this path (status {status})")
+        if status in (401, 403):
+            raise ModelFailed(_NOT_LET_IN.format(response.origin, status))
+        if status in (502, 503, 504):
+            raise ModelFailed(f"the model endpoint {response.origin} does not work now (status {status})")
 
 
 class _EndpointAnswer(Answer):
@@ -200,9 +224,19 @@ async def _check_streams(response: Response) -> None:
     )
 
 
-async def _refuse(response: Response) -> NoReturn:
+def _own_headers(endpoint: Endpoint) -> list[tuple[bytes, bytes]]:
+    """What the operator registered for this endpoint."""
+    headers = [(name.encode(), value.encode()) for name, value in endpoint.headers]
+    if endpoint.api_key:
+        headers.append((b"Authorization", b"Bearer " + endpoint.api_key.encode()))
+    return headers
+
+
+async def _refuse(response: Response, endpoint: Endpoint) -> NoReturn:
     """Raise what a status other than 2xx means."""
     status = response.status
+    if status in (401, 403) and (endpoint.api_key or endpoint.headers):  # its words may repeat the key
+        raise ModelFailed(_NOT_LET_IN.format(response.origin, status))
     try:
         body = await response.read(_ERROR_BYTES, within=_ERROR_S)
     except ModelFailed:

@@ -18,7 +18,7 @@ import h11
 import trio
 
 from aicn.backends.connection import Broken, Connection, Origin, Target, dial, parse_target
-from aicn.errors import InvalidRequest, ModelFailed
+from aicn.errors import EndpointDown, InvalidRequest, ModelFailed
 
 _IDLE_S = 4.0  # a connection is kept unused; uvicorn, node and cpp-httplib close theirs after 5
 _IDLE_PER_ORIGIN = 256  # connections kept unused: some bursts of the default 32 requests per model
@@ -140,8 +140,8 @@ class Pool:
             with trio.move_on_after(self._connect_s):
                 return await dial(origin, self._tls if origin.scheme == "https" else None)
         except Broken as error:
-            raise ModelFailed(f"cannot connect to the model endpoint {origin}: {error}") from error
-        raise ModelFailed(f"cannot connect to the model endpoint {origin}: no answer within {self._connect_s:g} s")
+            raise EndpointDown(f"cannot connect to the model endpoint {origin}: {error}") from error
+        raise EndpointDown(f"cannot connect to the model endpoint {origin}: no answer within {self._connect_s:g} s")
 
     @cached_property
     def _tls(self) -> ssl.SSLContext:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from aicn.domain.inference import Kind
@@ -15,12 +16,14 @@ KIND_OF_TYPE = {0: Kind.CHAT, 1: Kind.IMAGE_GENERATION, 2: Kind.IMAGE_EDIT, 3: K
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One model endpoint on the operator's side."""
+    """One model endpoint on the operator's side. What may hold a secret is not in its repr."""
 
     project: str
     model: str
-    url: str  # http or https, the full URL that requests are posted to, query included
+    url: str = field(repr=False)  # http or https, the full URL that requests are posted to, query included
     type: int = 0
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)  # sent with each request
+    api_key: str = field(default="", repr=False)  # sent as `Authorization: Bearer`
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,28 @@ class Project:
     name: str
     models: tuple[str, ...]
 
+
+MOST_HEADERS = 32  # of one endpoint
+MOST_HEADER_CHARACTERS = 8192  # of all their names and values: what servers take of one head
+LONGEST_KEY = 4096  # characters of an API key: long tokens have some 2000
+
+_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110 section 5.6.2
+_VALUE = re.compile(r"(?:[!-~](?:[\t -~]*[!-~])?)?")  # RFC 9110 section 5.5, without bytes above ASCII
+_KEY = re.compile(r"[!-~]+")  # RFC 6750's b64token and what services give out beside it
+_OURS = {  # what says how the message is framed, or what is in it: RFC 9110 section 7.6.1, RFC 9112
+    *(
+        "connection",
+        "keep-alive",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "expect",
+        "host",
+    ),
+    *("content-length", "content-type", "content-encoding", "accept", "accept-encoding"),
+}
 
 _LONGEST_URL = 2048  # what browsers and proxies agree on; far over every real endpoint
 _URL_TEXT = re.compile(r"[!-~]+")  # printable ASCII without space: the rest is percent-encoded or punycode in a URL
@@ -63,3 +88,32 @@ def check_url(url: object) -> None:
         raise InvalidRequest("url: port 0 cannot be connected to")
     if "#" in url:
         raise InvalidRequest("url: a fragment (#…) makes no sense in an endpoint")
+
+
+def check_headers(headers: Sequence[tuple[str, str]], api_key: str, url: str) -> None:
+    """InvalidRequest, naming `headers` or `api_key` and no value, unless both can be sent with each request to `url`."""
+    if len(headers) > MOST_HEADERS:
+        raise InvalidRequest(f"headers: at most {MOST_HEADERS} are allowed")
+    if sum(len(name) + len(value) for name, value in headers) > MOST_HEADER_CHARACTERS:
+        raise InvalidRequest(f"headers: longer than {MOST_HEADER_CHARACTERS} characters in all")
+    seen = set()
+    for name, value in headers:
+        if not _TOKEN.fullmatch(name):
+            raise InvalidRequest(
+                "headers: a name holds what header names cannot"
+            )  # not repeated: it may be a whole line
+        if name.lower() in _OURS:
+            raise InvalidRequest(f"headers.{name}: the node sets it itself")
+        if name.lower() in seen:
+            raise InvalidRequest(f"headers.{name}: given twice")
+        if not _VALUE.fullmatch(value):
+            raise InvalidRequest(f"headers.{name}: only printable ASCII without space at its ends is allowed")
+        seen.add(name.lower())
+    if api_key and (len(api_key) > LONGEST_KEY or not _KEY.fullmatch(api_key)):
+        raise InvalidRequest(f"api_key: 1 to {LONGEST_KEY} printable ASCII characters without space are needed")
+    said = (bool(api_key), "authorization" in seen, urlsplit(url).username is not None)
+    if sum(said) > 1:
+        where = "api_key" if api_key else "headers.Authorization"
+        raise InvalidRequest(
+            f"{where}: a key, an Authorization header and a user in the URL are one and the same; give one"
+        )

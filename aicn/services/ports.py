@@ -156,8 +156,12 @@ class Endpoints(Protocol):
     async def open(self, endpoint: Endpoint, request: InferenceRequest) -> Answer:
         """Post the request; returns when the endpoint has answered a good head, raises ModelFailed otherwise.
 
-        The answer keeps the request's deadline (DeadlineExceeded); until it is there the caller does.
+        EndpointDown, a ModelFailed, says that nothing was sent. The answer keeps the request's deadline (DeadlineExceeded);
+        until it is there the caller does.
         """
+
+    async def probe(self, endpoint: Endpoint) -> None:
+        """Ask it something harmless; ModelFailed when it cannot work as it is registered."""
 
 
 class RegistrationStore(Protocol):

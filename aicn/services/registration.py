@@ -11,6 +11,9 @@ from aicn.domain.registration import KIND_OF_TYPE, Endpoint, Project
 from aicn.errors import InvalidRequest, UnknownModel
 from aicn.services.ports import RegistrationStore
 
+MOST_PROJECTS = 256
+MOST_ENDPOINTS = 1000  # of all projects: they travel in one offer, which must stay far below pubsub's 1 MiB
+
 
 class Registration:
     """Reads come from memory; a change is on disk before it is seen."""
@@ -20,7 +23,6 @@ class Registration:
         self._changing = trio.Lock()  # memory follows the disk in the same order
         self._projects: dict[str, tuple[Endpoint, ...]] = {}
         self._own: Endpoint | None = None  # the embedded model, while it runs
-        self._turn = 0
         self._listeners: list[Callable[[], None]] = []
 
     def on_change(self, tell: Callable[[], None]) -> None:
@@ -39,10 +41,22 @@ class Registration:
         self._projects = {name: tuple(endpoints) for name, endpoints in projects.items()}
 
     async def register(self, project: str, endpoints: Sequence[Endpoint]) -> None:
-        """The project has exactly these endpoints from now on. StorageError: nothing changed."""
+        """The project has exactly these endpoints from now on, each once.
+
+        InvalidRequest when the node would have too many; StorageError: nothing changed.
+        """
+        wanted = tuple(dict.fromkeys(endpoints))
         async with self._changing:
-            await self._store.replace_project(project, endpoints)
-            self._projects[project] = tuple(endpoints)
+            others = [had for name, had in self._projects.items() if name != project]
+            if len(others) >= MOST_PROJECTS:
+                raise InvalidRequest(f"project: the node has {MOST_PROJECTS} already; unregister one")
+            room = MOST_ENDPOINTS - sum(map(len, others))
+            if len(wanted) > room:
+                raise InvalidRequest(
+                    f"models: {len(wanted)}, and the node has room for {room} more beside other projects"
+                )
+            await self._store.replace_project(project, wanted)
+            self._projects[project] = wanted
             self._changed()
 
     async def unregister(self, project: str, model: str | None = None) -> bool:
@@ -74,8 +88,8 @@ class Registration:
             names.setdefault(self._own.project, []).append(self._own.model)
         return [Project(name, tuple(dict.fromkeys(models))) for name, models in sorted(names.items())]
 
-    def find(self, kind: Kind, project: str, model: str) -> Endpoint:
-        """An endpoint of the model, each in turn when there are several. UnknownModel."""
+    def find(self, kind: Kind, project: str, model: str) -> Sequence[Endpoint]:
+        """The endpoints of the model, at least one. UnknownModel."""
         registered = self._projects.get(project, ())
         if self._own is not None and self._own.project == project:
             registered = (*registered, self._own)
@@ -89,5 +103,4 @@ class Registration:
             else:
                 what = f"no project {project!r} on this node"
             raise UnknownModel(what)
-        self._turn += 1
-        return fitting[self._turn % len(fitting)]
+        return fitting

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import trio
@@ -10,9 +11,19 @@ import trio
 from aicn.config.schema import Limits
 from aicn.domain.inference import Accepted, Chunk, End, InferenceRequest
 from aicn.domain.registration import Endpoint
-from aicn.errors import AicnError, AnswerBroken, Busy, DeadlineExceeded, InternalError, ProtocolViolation, TooLarge
+from aicn.errors import (
+    AicnError,
+    AnswerBroken,
+    Busy,
+    DeadlineExceeded,
+    InternalError,
+    ModelFailed,
+    ProtocolViolation,
+    TooLarge,
+)
 from aicn.services.admission import Admission, Ticket
 from aicn.services.arrivals import Arrivals
+from aicn.services.balancing import Balancer
 from aicn.services.ports import Answer, Endpoints, PeerStream
 from aicn.services.registration import Registration
 from aicn.wire import inference as wire
@@ -24,6 +35,8 @@ _RECEIVE_S = 30.0  # a request must have arrived whole by then: 32 MiB over a 10
 _RECEIVING_BYTES = 256 * 2**20  # of requests that are not complete yet, over all peers: eight of the largest size
 _PEER_SHARE = 4  # a peer may hold the fourth part of that, or one request of the largest size
 _TAKE_S = 75.0  # for the requester to take a piece: longer than a gateway waits for its own client; else a place is lost for ever
+_PROBES_AT_ONCE = 16
+_PROBES_TOLD = 10  # failures named in one message
 _TELL_S = 5.0  # to get a failure to a peer whose window may be full
 
 
@@ -33,28 +46,29 @@ class LocalAnswer(Answer):
     def __init__(
         self,
         request: InferenceRequest,
-        endpoint: Endpoint,
+        candidates: Sequence[Endpoint],
         *,
-        endpoints: Endpoints,
+        balancer: Balancer,
         ticket: Ticket,
         accepted: Accepted,
         queue_s: float,
     ) -> None:
         self.accepted = accepted
         self._request = request
-        self._endpoint = endpoint
-        self._endpoints = endpoints
+        self._candidates = candidates
+        self._balancer = balancer
         self._ticket = ticket
         self._queue_s = queue_s
         self._admitted = trio.current_time()
         self._placed = self._admitted
         self._upstream: Answer | None = None
+        self._leave_endpoint: Callable[[], None] | None = None
 
     async def receive(self) -> Chunk:
         if self._upstream is None:
             if self.end is not None:
                 raise trio.EndOfChannel
-            self._upstream = await self._start()
+            self._upstream, self._leave_endpoint = await self._start()
         try:
             return await self._upstream.receive()
         except trio.EndOfChannel:
@@ -62,11 +76,11 @@ class LocalAnswer(Answer):
             raise
 
     async def aclose(self) -> None:
-        self._ticket.leave()
+        self._leave()
         if self._upstream is not None:
             await self._upstream.aclose()
 
-    async def _start(self) -> Answer:
+    async def _start(self) -> tuple[Answer, Callable[[], None]]:
         if self.accepted.queue_position:
             with trio.CancelScope(deadline=min(self._request.deadline, self._admitted + self._queue_s)) as scope:
                 await self._ticket.wait()
@@ -74,11 +88,17 @@ class LocalAnswer(Answer):
                 raise Busy(f"no place was free within {self._queue_s:g} s", retry_after=self._queue_s)
             self._placed = trio.current_time()
         with trio.CancelScope(deadline=self._request.deadline):
-            return await self._endpoints.open(self._endpoint, self._request)
+            return await self._balancer.open(self._candidates, self._request)
         raise DeadlineExceeded("the request's deadline has passed before its answer began")
 
-    def _finish(self, end: End) -> End:
+    def _leave(self) -> None:
         self._ticket.leave()
+        if self._leave_endpoint is not None:
+            self._leave_endpoint()
+            self._leave_endpoint = None
+
+    def _finish(self, end: End) -> End:
+        self._leave()
         return End(
             finish_reason=end.finish_reason,
             usage=end.usage,
@@ -94,6 +114,7 @@ class Worker:
     def __init__(self, registration: Registration, endpoints: Endpoints, limits: Limits, *, request_bytes: int) -> None:
         self._registration = registration
         self._endpoints = endpoints
+        self._balancer = Balancer(endpoints)
         self._limits = limits
         self._frame_bytes = request_bytes + wire.REQUEST_OVERHEAD_BYTES
         self._admissions: dict[tuple[str, str], Admission] = {}
@@ -108,18 +129,38 @@ class Worker:
         """Admit the request. UnknownModel, Busy. The endpoint's own errors come with the first chunk."""
         if self._stopping:
             raise Busy("the node is stopping")
-        endpoint = self._registration.find(request.kind, request.project, request.model)
-        admission = self._admission(endpoint)
+        candidates = self._registration.find(request.kind, request.project, request.model)
+        admission = self._admission(request.project, request.model)
         ticket, position = admission.enter()
         accepted = Accepted(queue_position=position, in_flight=admission.running)
         return LocalAnswer(
             request,
-            endpoint,
-            endpoints=self._endpoints,
+            candidates,
+            balancer=self._balancer,
             ticket=ticket,
             accepted=accepted,
             queue_s=self._limits.queue_s,
         )
+
+    async def probe(self, endpoints: Sequence[Endpoint]) -> None:
+        """Ask each endpoint something harmless; ModelFailed naming all that cannot work by their places, `models[0].api`."""
+        failed: dict[int, str] = {}
+        limit = trio.CapacityLimiter(_PROBES_AT_ONCE)
+
+        async def probe_one(place: int, endpoint: Endpoint) -> None:
+            async with limit:
+                try:
+                    await self._endpoints.probe(endpoint)
+                except ModelFailed as error:
+                    failed[place] = f"models[{place}].api: {error.message}"
+
+        async with trio.open_nursery() as nursery:
+            for place, endpoint in enumerate(endpoints):
+                nursery.start_soon(probe_one, place, endpoint)
+        if failed:
+            told = [failed[place] for place in sorted(failed)]
+            more = f"; and {len(told) - _PROBES_TOLD} more" if len(told) > _PROBES_TOLD else ""
+            raise ModelFailed("; ".join(told[:_PROBES_TOLD]) + more)
 
     async def serve(self, stream: PeerStream) -> None:
         """One exchange of `/aicn/inference/1.0.0`. The requester's reset ends it at once, wherever it is."""
@@ -197,10 +238,10 @@ class Worker:
             return
         stream.reset()
 
-    def _admission(self, endpoint: Endpoint) -> Admission:
-        name = (endpoint.project, endpoint.model)
+    def _admission(self, project: str, model: str) -> Admission:
+        name = (project, model)
         if name not in self._admissions:
-            concurrency = self._limits.model_concurrency.get(endpoint.model, self._limits.concurrency)
+            concurrency = self._limits.model_concurrency.get(model, self._limits.concurrency)
             self._admissions[name] = Admission(concurrency=concurrency, queue=self._limits.queue)
         return self._admissions[name]
 

@@ -9,7 +9,7 @@ import trio
 
 from aicn.domain.inference import Chunk, End, InferenceRequest
 from aicn.domain.registration import Endpoint
-from aicn.errors import DeadlineExceeded
+from aicn.errors import DeadlineExceeded, ModelFailed
 from aicn.services.ports import Answer
 
 Step = bytes | trio.Event | AssertionError | Exception
@@ -51,9 +51,17 @@ class ScriptedEndpoints:
         self._script = script
         self.requests: list[tuple[Endpoint, InferenceRequest]] = []
         self.answers: list[ScriptedAnswer] = []
+        self.probed: list[Endpoint] = []
+        self.broken: set[str] = set()  # URLs whose probe fails
 
     async def open(self, endpoint: Endpoint, request: InferenceRequest) -> Answer:
         await trio.lowlevel.checkpoint()
         self.requests.append((endpoint, request))
         self.answers.append(ScriptedAnswer(self._script(request), deadline=request.deadline))
         return self.answers[-1]
+
+    async def probe(self, endpoint: Endpoint) -> None:
+        await trio.lowlevel.checkpoint()
+        self.probed.append(endpoint)
+        if endpoint.url in self.broken:
+            raise ModelFailed(f"{endpoint.model} does not work")

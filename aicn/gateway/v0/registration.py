@@ -12,9 +12,11 @@ from aicn.wire.v0 import registration as wire
 
 
 async def register(node: Node) -> Response:
-    """Replace a project's models."""
-    project, endpoints = await decoded(node, wire.decode_register)
-    await node.registration.register(project, endpoints)
+    """Replace a project's models; with `probe`, only when each endpoint answers."""
+    wanted = await decoded(node, wire.decode_register)
+    if wanted.probe:
+        await node.worker.probe(wanted.endpoints)
+    await node.registration.register(wanted.project, wanted.endpoints)
     return done()
 
 

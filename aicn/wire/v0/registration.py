@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
-from aicn.domain.registration import KIND_OF_TYPE, Endpoint, Project
+from aicn.domain.registration import KIND_OF_TYPE, Endpoint, Project, check_headers
 from aicn.errors import InvalidRequest
 from aicn.wire.json_body import take
 from aicn.wire.v0 import fields
@@ -12,14 +13,26 @@ from aicn.wire.v0 import fields
 MOST_MODELS = 1000  # of one project: an offer must stay far below pubsub's 1 MiB
 
 
-def decode_register(body: bytes) -> tuple[str, tuple[Endpoint, ...]]:
-    """`POST /ai/project/register`: the project and its endpoints, the same one given twice only once."""
+class Registered(NamedTuple):
+    """`POST /ai/project/register`."""
+
+    project: str
+    endpoints: tuple[Endpoint, ...]  # one per entry of `models`
+    probe: bool  # ask each of them first (ours)
+
+
+def decode_register(body: bytes) -> Registered:
+    """What is to be registered. Errors name the field and repeat no header, key or URL."""
     members, _ = take(body)
     project = fields.name(members, "project")
     models = members.get("models")
     if not isinstance(models, list) or not 0 < len(models) <= MOST_MODELS:
         raise InvalidRequest(f"models: a list of 1 to {MOST_MODELS} models is needed")
-    return project, tuple(dict.fromkeys(_endpoint(project, item, f"models[{i}]") for i, item in enumerate(models)))
+    probe = members.get("probe")
+    if not isinstance(probe, bool | None):
+        raise InvalidRequest("probe: true or false is needed")
+    endpoints = tuple(_endpoint(project, item, f"models[{i}]") for i, item in enumerate(models))
+    return Registered(project, endpoints, bool(probe))
 
 
 def decode_unregister(body: bytes) -> tuple[str, str | None]:
@@ -39,12 +52,26 @@ def _endpoint(project: str, item: object, where: str) -> Endpoint:
         raise InvalidRequest(
             f"{where}.type: 0 (text), 1 (text to image), 2 (image to image) or 3 (embedding) is needed"
         )
-    return Endpoint(
-        project=project,
-        model=fields.name(item, "model", where + "."),
-        url=fields.url(item.get("api"), where + ".api"),
-        type=kind,
-    )
+    model = fields.name(item, "model", where + ".")
+    url = fields.url(item.get("api"), where + ".api")
+    headers, api_key = _headers(item.get("headers"), where), item.get("api_key")
+    if api_key is None:
+        api_key = ""
+    elif not isinstance(api_key, str) or not api_key:
+        raise InvalidRequest(f"{where}.api_key: text is needed")
+    try:
+        check_headers(headers, api_key, url)
+    except InvalidRequest as error:
+        raise InvalidRequest(f"{where}.{error.message}") from None
+    return Endpoint(project, model, url, kind, headers, api_key)
+
+
+def _headers(headers: object, where: str) -> tuple[tuple[str, str], ...]:
+    if headers is None:
+        return ()
+    if not isinstance(headers, dict) or not all(isinstance(value, str) for value in headers.values()):
+        raise InvalidRequest(f"{where}.headers: an object of header names and texts is needed")
+    return tuple(headers.items())
 
 
 def encode_projects(projects: Iterable[Project]) -> list[dict[str, object]]:

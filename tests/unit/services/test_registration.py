@@ -5,7 +5,7 @@ import pytest
 from aicn.domain.inference import Kind
 from aicn.domain.registration import Endpoint, Project
 from aicn.errors import InvalidRequest, StorageError, UnknownModel
-from aicn.services.registration import Registration
+from aicn.services.registration import MOST_ENDPOINTS, MOST_PROJECTS, Registration
 from tests.fakes.stores import MemoryRegistrations
 
 CHAT = Endpoint("P", "chat", "http://127.0.0.1:1/v1/chat/completions")
@@ -53,7 +53,7 @@ async def test_a_change_that_is_not_on_disk_is_not_seen() -> None:
 async def test_find_names_what_is_missing() -> None:
     registration = Registration(MemoryRegistrations())
     await registration.register("P", [CHAT, PAINT])
-    assert registration.find(Kind.CHAT, "P", "chat") == CHAT
+    assert registration.find(Kind.CHAT, "P", "chat") == [CHAT]
     with pytest.raises(UnknownModel, match="no project 'Q'"):
         registration.find(Kind.CHAT, "Q", "chat")
     with pytest.raises(UnknownModel, match="no model 'x'"):
@@ -62,11 +62,11 @@ async def test_find_names_what_is_missing() -> None:
         registration.find(Kind.CHAT, "P", "paint")
 
 
-async def test_endpoints_of_one_model_take_turns() -> None:
+async def test_a_model_may_have_several_endpoints_each_once() -> None:
     registration = Registration(MemoryRegistrations())
     twin = Endpoint("P", "chat", "http://127.0.0.1:9/")
-    await registration.register("P", [CHAT, twin])
-    assert {registration.find(Kind.CHAT, "P", "chat") for _ in range(2)} == {CHAT, twin}
+    await registration.register("P", [CHAT, twin, CHAT])
+    assert registration.find(Kind.CHAT, "P", "chat") == [CHAT, twin]
     assert registration.projects() == [Project("P", ("chat",))]
 
 
@@ -74,7 +74,7 @@ async def test_the_embedded_model_comes_and_goes() -> None:
     registration = Registration(MemoryRegistrations())
     registration.set_own(OWN)
     assert registration.projects() == [Project("local", ("tiny",))]
-    assert registration.find(Kind.CHAT, "local", "tiny") == OWN
+    assert registration.find(Kind.CHAT, "local", "tiny") == [OWN]
     with pytest.raises(InvalidRequest, match="local_model"):
         await registration.unregister("local")
     registration.set_own(None)
@@ -95,3 +95,32 @@ async def test_listeners_hear_each_change_once_it_is_durable() -> None:
     with pytest.raises(StorageError):
         await registration.register("P", [CHAT])
     assert len(heard) == 3
+
+
+async def test_a_node_has_so_many_projects_and_endpoints_and_replacing_makes_room() -> None:
+    store = MemoryRegistrations()
+    registration = Registration(store)
+    for number in range(MOST_PROJECTS):
+        await registration.register(f"P{number}", [CHAT])
+    with pytest.raises(InvalidRequest, match=r"^project: the node has 256"):
+        await registration.register("one more", [CHAT])
+    many = [Endpoint("P0", f"m{n}", "http://127.0.0.1:1/") for n in range(MOST_ENDPOINTS - MOST_PROJECTS + 1)]
+    await registration.register("P0", many)
+    with pytest.raises(InvalidRequest, match=r"^models: 2, and the node has room for 1 more"):
+        await registration.register("P1", [CHAT, PAINT])
+    assert store.projects["P1"] == (CHAT,)
+    await registration.register("P0", many[1:])
+    await registration.register("P1", [CHAT, PAINT])
+
+
+@pytest.mark.parametrize(
+    ("type_", "kind"), [(0, Kind.CHAT), (1, Kind.IMAGE_GENERATION), (2, Kind.IMAGE_EDIT), (3, Kind.EMBEDDING)]
+)
+async def test_a_type_serves_its_kind_of_request_alone(type_: int, kind: Kind) -> None:
+    registration = Registration(MemoryRegistrations())
+    endpoint = Endpoint("P", "m", "http://127.0.0.1:1/", type_)
+    await registration.register("P", [endpoint])
+    assert registration.find(kind, "P", "m") == [endpoint]
+    for other in set(Kind) - {kind}:
+        with pytest.raises(UnknownModel, match="is not one for"):
+            registration.find(other, "P", "m")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -79,13 +80,65 @@ def test_a_missing_member_of_a_chat_is_named(field: str) -> None:
 def test_register() -> None:
     two = {"model": "Qwen/Qwen2 72B", "api": "https://[::1]/x"}
     body = {"project": "模型", "models": [MODEL, two, MODEL, {**two, "type": 1, "more": 1}, {**two, "type": None}]}
-    project, endpoints = registration.decode_register(json.dumps(body).encode())
-    assert project == "模型"
-    assert endpoints == (
-        Endpoint("模型", "Llama3-70B", "http://127.0.0.1:1042/v1/chat/completions?key=a%20b", 0),
-        Endpoint("模型", "Qwen/Qwen2 72B", "https://[::1]/x", 0),
-        Endpoint("模型", "Qwen/Qwen2 72B", "https://[::1]/x", 1),
-    )
+    wanted = registration.decode_register(json.dumps(body).encode())
+    llama = Endpoint("模型", "Llama3-70B", "http://127.0.0.1:1042/v1/chat/completions?key=a%20b", 0)
+    qwen = Endpoint("模型", "Qwen/Qwen2 72B", "https://[::1]/x", 0)
+    assert wanted == ("模型", (llama, qwen, llama, replace(qwen, type=1), qwen), False)
+
+
+def test_register_with_secrets_and_a_probe() -> None:
+    secret = {"headers": {"X-Team": "blue team", "X-Empty": ""}, "api_key": "sk-1/2=_"}
+    body = {"project": "p", "models": [MODEL | secret, MODEL | {"type": 3}, MODEL | {"headers": {}}], "probe": True}
+    wanted = registration.decode_register(json.dumps(body).encode())
+    assert wanted.probe
+    assert [(one.headers, one.api_key, one.type) for one in wanted.endpoints] == [
+        ((("X-Team", "blue team"), ("X-Empty", "")), "sk-1/2=_", 0),
+        ((), "", 3),
+        ((), "", 0),
+    ]
+    assert "sk-1" not in repr(wanted)
+    assert "blue" not in repr(wanted)
+
+
+SECRET = "s3cret-value"
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"api_key": ""}, "api_key"),
+        ({"api_key": 7}, "api_key"),
+        ({"api_key": f"{SECRET} x"}, "api_key"),
+        ({"api_key": f"{SECRET}\r\nX: y"}, "api_key"),
+        ({"api_key": SECRET * 400}, "api_key"),
+        ({"headers": [SECRET]}, "headers"),
+        ({"headers": {"X": 1, "Y": SECRET}}, "headers"),
+        ({"headers": {f"X: {SECRET}": ""}}, "headers"),
+        ({"headers": {"": SECRET}}, "headers"),
+        ({"headers": {"X\n": SECRET}}, "headers"),
+        ({"headers": {"X": f"{SECRET}\r\nY: z"}}, "headers.X"),
+        ({"headers": {"X": f"{SECRET} "}}, "headers.X"),
+        ({"headers": {"X": f"{SECRET}é"}}, "headers.X"),
+        ({"headers": {"X": SECRET, "x": SECRET}}, "headers.x"),
+        ({"headers": {f"X{n}": SECRET for n in range(33)}}, "headers"),
+        ({"headers": {"X": SECRET * 700}}, "headers"),
+        *(
+            ({"headers": {name: SECRET}}, f"headers.{name}")
+            for name in [
+                "Host", "CONTENT-LENGTH", "content-type", "Connection", "TE", "Transfer-Encoding", "Upgrade", "Trailer", "Keep-Alive",
+                "Proxy-Connection", "Accept", "Expect", "Content-Encoding",
+            ]
+        ),
+        ({"headers": {"authorization": SECRET}, "api_key": SECRET}, "api_key"),
+        ({"api": f"http://u:{SECRET}@h/", "api_key": SECRET}, "api_key"),
+        ({"api": f"http://u:{SECRET}@h/", "headers": {"Authorization": SECRET}}, "headers.Authorization"),
+    ],
+)  # fmt: skip
+def test_headers_and_keys_that_cannot_be_sent_are_named_and_not_repeated(change: dict[str, object], field: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        registration.decode_register(json.dumps({"project": "p", "models": [MODEL, MODEL | change]}).encode())
+    assert caught.value.message.startswith(f"models[1].{field}: ")
+    assert SECRET not in caught.value.message
 
 
 @pytest.mark.parametrize(
@@ -98,9 +151,10 @@ def test_register() -> None:
         ({"project": "p", "models": {}}, "models"),
         ({"project": "p", "models": [MODEL] * 1001}, "models"),
         ({"project": "p", "models": [MODEL, 1]}, "models[1]"),
+        ({"project": "p", "models": [MODEL], "probe": "yes"}, "probe"),
         ({"project": "p", "models": [MODEL, {}]}, "models[1].model"),
         ({"project": "p", "models": [MODEL, MODEL | {"model": ""}]}, "models[1].model"),
-        ({"project": "p", "models": [MODEL | {"type": 3}]}, "models[0].type"),
+        ({"project": "p", "models": [MODEL | {"type": 4}]}, "models[0].type"),
         ({"project": "p", "models": [MODEL | {"type": True}]}, "models[0].type"),
         ({"project": "p", "models": [MODEL | {"type": "0"}]}, "models[0].type"),
         ({"project": "p", "models": [MODEL | {"type": 1.0}]}, "models[0].type"),
