@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from google.protobuf.message import DecodeError
 
-from aicn.domain.inference import Accepted, Chunk, End, InferenceRequest, Kind, Usage
+from aicn.domain.inference import Accepted, Chunk, End, InferenceRequest, Kind, Part, Usage
 from aicn.errors import AicnError, InvalidRequest, ProtocolViolation
 from aicn.wire.failure import from_failure, to_failure
 from aicn.wire.framing import encode_frame
@@ -13,7 +13,8 @@ from aicn.wire.pb import inference_pb2 as pb
 PROTOCOL = "/aicn/inference/1.0.0"
 CHUNK_BYTES = 256 * 1024  # most data in one Chunk: a window's worth, so that a slow reader holds little
 ANSWER_FRAME_BYTES = CHUNK_BYTES + 1024  # largest frame of a worker: a Chunk or a Failure with its fields
-REQUEST_OVERHEAD_BYTES = 4096  # id, project and model beside the body
+REQUEST_OVERHEAD_BYTES = 4096  # id, project and model beside the body, and what frames its parts
+MOST_PARTS = 17  # files of a form: OpenAI takes 16 images and a mask
 _LONGEST_NAME = 256  # bytes of a project, a model, a request id
 
 
@@ -27,6 +28,10 @@ def encode_request(request: InferenceRequest, *, now: float) -> bytes:
         deadline_ms=max(1, min(int((request.deadline - now) * 1000), 2**32 - 1)),
         stream=request.stream,
         body=request.body,
+        parts=[
+            pb.Part(name=part.name, filename=part.filename, content_type=part.content_type, data=part.data)
+            for part in request.parts
+        ],
     )
     return encode_frame(pb.InferenceFrame(request=message).SerializeToString())
 
@@ -46,6 +51,8 @@ def decode_request(frame: bytes, *, now: float) -> InferenceRequest:
             raise InvalidRequest(f"{name}: 1 to {_LONGEST_NAME} characters are needed")
     if not request.deadline_ms:
         raise InvalidRequest("deadline_ms: must be positive")
+    if len(request.parts) > MOST_PARTS:
+        raise InvalidRequest(f"parts: {len(request.parts)}; at most {MOST_PARTS} are allowed")
     return InferenceRequest(
         id=request.id,
         kind=kind,
@@ -54,7 +61,14 @@ def decode_request(frame: bytes, *, now: float) -> InferenceRequest:
         body=request.body,
         stream=request.stream,
         deadline=now + request.deadline_ms / 1000,
+        parts=tuple(_part(part) for part in request.parts),
     )
+
+
+def _part(part: pb.Part) -> Part:
+    if not 0 < len(part.name) <= _LONGEST_NAME or max(len(part.filename), len(part.content_type)) > _LONGEST_NAME:
+        raise InvalidRequest(f"parts: a name of 1 to {_LONGEST_NAME} characters is needed, and no other text longer than that")
+    return Part(part.name, part.filename, part.content_type, part.data)
 
 
 def encode_accepted(accepted: Accepted) -> bytes:

@@ -6,12 +6,12 @@ from functools import partial
 
 from quart import Blueprint
 
-from aicn.gateway.v0 import chat, nodes, registration, swarm
+from aicn.gateway.v0 import chat, images, nodes, registration, swarm
 from aicn.gateway.v0.calls import Route
 from aicn.node import Node
 
 PREFIX = "/api/v0"
-ROUTES: tuple[Route, ...] = (*nodes.ROUTES, *registration.ROUTES, *swarm.ROUTES, *chat.ROUTES)
+ROUTES: tuple[Route, ...] = (*nodes.ROUTES, *registration.ROUTES, *swarm.ROUTES, *chat.ROUTES, *images.ROUTES)
 
 
 def blueprint(node: Node) -> Blueprint:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aicn import errors
-from aicn.domain.inference import Accepted, Chunk, End, InferenceRequest, Kind, Usage
+from aicn.domain.inference import Accepted, Chunk, End, InferenceRequest, Kind, Part, Usage
 from aicn.errors import AicnError, Busy, Fault, InvalidRequest, ModelFailed, ProtocolViolation
 from aicn.wire import inference as wire
 from aicn.wire.framing import FrameReader
@@ -49,6 +49,16 @@ def test_golden_answer_frames() -> None:
         body=st.binary(max_size=500),
         stream=st.booleans(),
         deadline=st.just(7.5),
+        parts=st.lists(
+            st.builds(
+                Part,
+                name=st.text(min_size=1, max_size=50),
+                filename=st.text(max_size=50),
+                content_type=st.text(max_size=50),
+                data=st.binary(max_size=500),
+            ),
+            max_size=wire.MOST_PARTS,
+        ).map(tuple),
     )
 )
 def test_a_request_comes_back_as_it_was(request: InferenceRequest) -> None:
@@ -139,3 +149,19 @@ def test_junk_is_one_clear_error(junk: bytes) -> None:
             decode(junk)
         except (ProtocolViolation, InvalidRequest):
             pass
+
+
+@pytest.mark.parametrize(
+    ("parts", "what"),
+    [
+        ([pb.Part(name="image")] * (wire.MOST_PARTS + 1), "parts: 18"),
+        ([pb.Part()], "parts"),
+        ([pb.Part(name="x" * 257)], "parts"),
+        ([pb.Part(name="image", filename="x" * 257)], "parts"),
+        ([pb.Part(name="image", content_type="x" * 257)], "parts"),
+    ],
+)
+def test_parts_that_cannot_be_are_refused(parts: list[pb.Part], what: str) -> None:
+    request = pb.Request(id="r", kind=pb.KIND_IMAGE_EDIT, project="P", model="M", deadline_ms=1, parts=parts)
+    with pytest.raises(InvalidRequest, match=what):
+        wire.decode_request(pb.InferenceFrame(request=request).SerializeToString(), now=0)
