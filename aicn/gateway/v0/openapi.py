@@ -25,15 +25,17 @@ from quart_schema import (
 
 from aicn import __version__
 from aicn.errors import AicnError, AnswerBroken
-from aicn.gateway.v0 import schema
+from aicn.gateway.v0 import schema as described
 from aicn.gateway.v0.errors import TABLE, error_event
 from aicn.gateway.v0.routes import PREFIX, ROUTES
-from aicn.gateway.v0.schema import chat, health, nodes, projects, swarm
+from aicn.gateway.v0.schema import chat, embedding, health, images, nodes, projects, swarm
 from aicn.gateway.v0.schema.shapes import Failure, Operation
 
 OPERATIONS: tuple[Operation, ...] = (
     *nodes.OPERATIONS,
     *chat.OPERATIONS,
+    *images.OPERATIONS,
+    *embedding.OPERATIONS,
     *projects.OPERATIONS,
     *swarm.OPERATIONS,
     *health.OPERATIONS,
@@ -49,7 +51,7 @@ TAGS = {
     "Health": "For supervisors.",
 }
 EVERYWHERE = ("forbidden", "busy", "internal")  # errors that every call can have
-JSON, EVENTS = "application/json", "text/event-stream"
+JSON, EVENTS, FORM = "application/json", "text/event-stream", "multipart/form-data"
 RETRY_AFTER = {"description": "Seconds until it is worth trying again.", "schema": {"type": "integer", "minimum": 1}}
 
 
@@ -102,6 +104,8 @@ def _complete(operation: dict[str, Any], one: Operation) -> None:
     if one.request is not None:
         operation["requestBody"]["required"] = True
         operation["requestBody"]["content"][JSON]["example"] = example["request"]
+    if one.form:
+        operation["requestBody"]["content"][FORM] = {"schema": _with_files(operation["requestBody"]["content"][JSON])}
     if one.event:
         good["content"][EVENTS] = {
             "schema": {"type": "string", "description": "The model's events as they come."},
@@ -110,8 +114,14 @@ def _complete(operation: dict[str, Any], one: Operation) -> None:
     operation["responses"] = {"200": good} | dict(_failures(one))
 
 
+def _with_files(content: dict[str, Any]) -> dict[str, Any]:
+    """The schema of a request whose image is a file of a form."""
+    schema: dict[str, Any] = content["schema"]
+    return schema | {"properties": schema["properties"] | {"image": {"type": "string", "format": "binary"}}}
+
+
 def _example(name: str) -> dict[str, Any]:
-    text = resources.files(schema).joinpath("examples", f"{name}.json").read_text("utf-8")
+    text = resources.files(described).joinpath("examples", f"{name}.json").read_text("utf-8")
     example: dict[str, Any] = json.loads(text)
     return example
 

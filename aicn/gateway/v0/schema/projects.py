@@ -63,6 +63,16 @@ class Endpoint(Request):
     type: Literal[0, 1, 2, 3] | None = Field(
         default=0, description="0: text; 1: text to image; 2: image to image; 3: embedding."
     )
+    headers: dict[str, str] | None = Field(
+        default=None,
+        description="Sent with every request to the endpoint. Kept by this node, never announced or logged.",
+    )
+    api_key: str | None = Field(
+        default=None,
+        min_length=1,
+        description="The same for `Authorization: Bearer`.",
+        json_schema_extra={"writeOnly": True},
+    )
 
 
 class Register(Request):
@@ -70,6 +80,7 @@ class Register(Request):
 
     project: Name
     models: list[Endpoint] = Field(min_length=1, max_length=MOST_MODELS)
+    probe: bool | None = Field(default=False, description="Ask each endpoint first; nothing is stored when one fails.")
 
 
 class Unregister(Request):
@@ -97,7 +108,9 @@ OPERATIONS = (
     Operation("POST", "/api/v0/ai/projects/list", "Projects", Names, errors=("unsupported",)),
     Operation("POST", "/api/v0/ai/projects/models", "Projects", Names, OfProject, _READ),
     Operation("POST", "/api/v0/ai/projects/peers", "Projects", NearNodes, OfModel, _READ, query=Most),
-    Operation("POST", "/api/v0/ai/project/register", "Projects", Ok, Register, (*BODY_ERRORS, "storage")),
+    Operation(
+        "POST", "/api/v0/ai/project/register", "Projects", Ok, Register, (*BODY_ERRORS, "storage", "model_failed")
+    ),
     Operation("POST", "/api/v0/ai/project/unregister", "Projects", Ok, Unregister, (*BODY_ERRORS, "storage")),
     Operation("POST", "/api/v0/ai/project/peer", "Projects", Projects, ByNode, (*BODY_ERRORS, *NODE_ERRORS)),
 )

@@ -74,6 +74,7 @@ class Operation(NamedTuple):
     query: type[BaseModel] | None = None
     example: dict[str, Any] | None = None  # of calls that spec 1 has no example of: `request`, `answer`
     event: str = ""  # the call can be streamed; what a stream begins with
+    form: bool = False  # the request may also be multipart/form-data
     deprecated: bool = False
 
     @property
