@@ -181,6 +181,16 @@ class Limits:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Wallet:
+    """Who may use the models of this node."""
+
+    required: bool = key(
+        False,
+        "Answer requests only that carry the proof of an Ethereum wallet: `wallet`, `signature`, `hash`; all others are refused (1009).",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class LocalModel:
     """A model that this node runs itself: llama.cpp as a child process."""
 
@@ -191,6 +201,16 @@ class LocalModel:
     threads: int = key(0, "CPU threads; 0: one less than there are cores.", least=0, most=1024)
     context: int = key(2048, "Context length per conversation, tokens.", least=64, most=1_048_576)
     parallel: int = key(2, "Conversations at once.", least=1, most=256)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hardware:
+    """What the node tells of its machine (/host/info)."""
+
+    share: bool = key(True, "Tell other nodes; false: only this node's own API does.")
+    serial_numbers: bool = key(
+        True, "With the serial numbers of the disks, as the existing program does; false: they are empty."
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,5 +230,7 @@ class Config:
     http: Http = field(default_factory=Http)
     storage: Storage = field(default_factory=Storage)
     limits: Limits = field(default_factory=Limits)
+    wallet: Wallet = field(default_factory=Wallet)
     local_model: LocalModel = field(default_factory=LocalModel)
+    hardware: Hardware = field(default_factory=Hardware)
     logging: Logging = field(default_factory=Logging)
