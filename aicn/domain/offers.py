@@ -65,6 +65,22 @@ class Lost:
 
 
 @dataclass(frozen=True, slots=True)
+class OffersAsked:
+    """Which offers a node is asked for."""
+
+    after: str = ""  # those of nodes whose ids sort behind it
+    only: str = ""  # of this node; empty: of all
+
+
+@dataclass(frozen=True, slots=True)
+class OffersPage:
+    """Some of the offers that a node holds, by node id."""
+
+    signed: tuple[bytes, ...] = ()  # pubsub messages, as their senders signed them
+    more_after: str = ""  # where to go on; empty: that was all
+
+
+@dataclass(frozen=True, slots=True)
 class Provider:
     """A node that offers a model, and how near it is."""
 

@@ -7,11 +7,13 @@ from typing import Any, TypeVar
 
 import trio
 
+from aicn.domain.hardware import HostInfo
 from aicn.domain.ids import PeerId
 from aicn.domain.nodes import NodeInfo
+from aicn.domain.offers import OffersAsked, OffersPage
 from aicn.domain.registration import Project
 from aicn.errors import AicnError, AnswerBroken, DeadlineExceeded, ProtocolViolation, TooLarge, Unreachable, Unsupported
-from aicn.services.ports import Peers, PeerStream
+from aicn.services.ports import HardwareSource, Peers, PeerStream
 from aicn.services.registration import Registration
 from aicn.wire import control as wire
 from aicn.wire.framing import FrameReader
@@ -30,12 +32,17 @@ class Nodes:
     DeadlineExceeded and ProtocolViolation; a node that asks itself gets its answer without the network.
     """
 
-    def __init__(self, peers: Peers, registration: Registration) -> None:
+    def __init__(
+        self, peers: Peers, registration: Registration, hardware: HardwareSource, *, share_host_info: bool = True
+    ) -> None:
         self._peers = peers
         self._registration = registration
+        self._hardware = hardware
+        self._share_host_info = share_host_info
         self._answers: dict[wire.Question[Any, Any], Callable[[Any], Awaitable[Any]]] = {}
         self.answer(wire.PROJECTS, self._own_projects)
         self.answer(wire.NODE_INFO, self._own_info)
+        self.answer(wire.HOST_INFO, self._shared_host_info)
         self.stopping = False  # a stop signal has come: nothing new is taken
 
     async def projects_of(self, node: PeerId) -> Sequence[Project]:
@@ -52,6 +59,16 @@ class Nodes:
         if info.peer_id != node:
             raise ProtocolViolation(f"peer {node} says that it is {info.peer_id}")
         return info
+
+    async def host_info_of(self, node: PeerId) -> HostInfo:
+        """The machine of `node`."""
+        if node == self._peers.id:
+            return await self._hardware.read()
+        return await self._ask(node, wire.HOST_INFO, None)
+
+    async def offers_of(self, node: PeerId, asked: OffersAsked) -> OffersPage:
+        """Offers that another node holds; Unsupported: it keeps none."""
+        return await self._ask(node, wire.OFFERS, asked)
 
     def answer(self, question: wire.Question[Asked, Told], tell: Callable[[Asked], Awaitable[Told]]) -> None:
         """Answer `question` with what `tell` gives; an AicnError that it raises is told to the peer."""
@@ -107,6 +124,11 @@ class Nodes:
 
     async def _own_info(self, _asked: None) -> NodeInfo:
         return self._peers.info()
+
+    async def _shared_host_info(self, _asked: None) -> HostInfo:
+        if not self._share_host_info:
+            raise Unsupported("this node keeps to itself what machine it has (hardware.share)")
+        return await self._hardware.read()
 
 
 async def _next_frame(stream: PeerStream, reader: FrameReader) -> bytes | None:

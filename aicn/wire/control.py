@@ -13,9 +13,10 @@ from google.protobuf.message import DecodeError, Message
 
 from aicn.domain.hardware import HostInfo
 from aicn.domain.nodes import NodeInfo
+from aicn.domain.offers import OffersAsked, OffersPage
 from aicn.domain.registration import Project
 from aicn.errors import AicnError, ProtocolViolation, Unsupported
-from aicn.wire import nodes
+from aicn.wire import nodes, offers
 from aicn.wire.failure import from_failure, to_failure
 from aicn.wire.framing import encode_frame
 from aicn.wire.pb import control_pb2 as pb
@@ -52,7 +53,12 @@ NODE_INFO: Question[None, NodeInfo] = Question(
 HOST_INFO: Question[None, HostInfo] = Question(
     "host_info", lambda _: pb.HostInfoRequest(), _nothing, nodes.from_host_info, nodes.to_host_info
 )
-QUESTIONS: dict[str, Question[Any, Any]] = {question.name: question for question in (PROJECTS, NODE_INFO, HOST_INFO)}
+OFFERS: Question[OffersAsked, OffersPage] = Question(
+    "offers", offers.from_asked, offers.to_asked, offers.from_page, offers.to_page
+)
+QUESTIONS: dict[str, Question[Any, Any]] = {
+    question.name: question for question in (PROJECTS, NODE_INFO, HOST_INFO, OFFERS)
+}
 
 
 def encode_request(question: Question[Asked, Told], asked: Asked) -> bytes:

@@ -9,14 +9,26 @@ from google.protobuf.message import DecodeError
 from aicn.domain.ids import PeerId, parse_peer_id
 from aicn.domain.inference import Kind
 from aicn.domain.names import is_name
-from aicn.domain.offers import LONGEST_LIFE_S, Lost, NodeType, Offer, OfferedModel, OfferedProject
+from aicn.domain.offers import (
+    LONGEST_LIFE_S,
+    Lost,
+    NodeType,
+    Offer,
+    OfferedModel,
+    OfferedProject,
+    OffersAsked,
+    OffersPage,
+)
 from aicn.errors import InvalidRequest, ProtocolViolation
-from aicn.wire.pb import inference_pb2
+from aicn.wire.pb import control_pb2, inference_pb2
 from aicn.wire.pb import offers_pb2 as pb
 
 OFFER_BYTES = 128 * 1024  # largest announcement: a thousand models with long names
 MOST_PROJECTS = 100  # of one node
 MOST_MODELS = 1000  # of one node, over all projects
+PAGE_BYTES = 512 * 1024  # of signed offers in one answer; several of the largest
+_MOST_IN_PAGE = 8192  # an empty offer in its envelope has 160 bytes, so that a page of ours holds fewer
+_LONGEST_ID = 64  # characters of a peer id
 _MOST_ALIASES = 16  # of one model
 _MOST_PROTOCOLS = 32
 _LONGEST_PROTOCOL = 128  # characters
@@ -60,13 +72,18 @@ def _model(model: OfferedModel) -> pb.OfferedModel:
 
 
 def fit(projects: Sequence[OfferedProject], *, spare: int) -> tuple[OfferedProject, ...]:
-    """As many of `projects`, in their order, as one announcement holds beside `spare` bytes of other fields."""
+    """As many of `projects`, in their order, as one announcement holds beside `spare` bytes of other fields.
+
+    What others would not take for a name is left out: it would cost the whole announcement.
+    """
     room, models = OFFER_BYTES - spare, MOST_MODELS
     fitting: list[OfferedProject] = []
     for project in projects[:MOST_PROJECTS]:
         room -= len(project.name.encode()) + 16  # tags and lengths
         kept: list[OfferedModel] = []
-        for model in project.models:
+        if not is_name(project.name):
+            continue
+        for model in filter(lambda one: is_name(one.name), project.models):
             room -= _model(model).ByteSize() + 8
             models -= 1
             if room < 0 or models < 0:
@@ -148,6 +165,29 @@ def _lost(message: pb.Lost) -> Lost:
 def _name(text: str) -> str:
     _check(is_name(text), "offer: a project, a model or an alias is no name")
     return text
+
+
+# ---- the question for offers (proto/control.proto) ----
+
+
+def from_asked(asked: OffersAsked) -> control_pb2.OffersRequest:
+    return control_pb2.OffersRequest(after=asked.after, only=asked.only)
+
+
+def to_asked(message: control_pb2.OffersRequest) -> OffersAsked:
+    _check(len(message.after) <= _LONGEST_ID and len(message.only) <= _LONGEST_ID, "offers: a node id is too long")
+    return OffersAsked(message.after, message.only)
+
+
+def from_page(page: OffersPage) -> control_pb2.Offers:
+    return control_pb2.Offers(signed=page.signed, more_after=page.more_after)
+
+
+def to_page(message: control_pb2.Offers) -> OffersPage:
+    """The offers are not looked at: they are worth what their signatures are."""
+    _check(len(message.signed) <= _MOST_IN_PAGE, f"offers: more than {_MOST_IN_PAGE} at once")
+    _check(len(message.more_after) <= _LONGEST_ID, "offers: a node id is too long")
+    return OffersPage(tuple(message.signed), message.more_after)
 
 
 def _check(good: bool, complaint: str) -> None:

@@ -142,10 +142,12 @@ class Gpu(_message.Message):
     def __init__(self, vendor: _Optional[str] = ..., product: _Optional[str] = ...) -> None: ...
 
 class OffersRequest(_message.Message):
-    __slots__ = ("after",)
+    __slots__ = ("after", "only")
     AFTER_FIELD_NUMBER: _ClassVar[int]
+    ONLY_FIELD_NUMBER: _ClassVar[int]
     after: str
-    def __init__(self, after: _Optional[str] = ...) -> None: ...
+    only: str
+    def __init__(self, after: _Optional[str] = ..., only: _Optional[str] = ...) -> None: ...
 
 class Offers(_message.Message):
     __slots__ = ("signed", "more_after")
