@@ -31,6 +31,7 @@ from aicn.domain.registration import Endpoint
 from aicn.errors import AicnError
 from aicn.gateway import server
 from aicn.gateway.app import create_app
+from aicn.hardware.source import open_machine
 from aicn.node import Node
 from aicn.p2p import identity
 from aicn.p2p.host import open_host
@@ -76,11 +77,18 @@ async def open_node(config: Config) -> AsyncIterator[Node]:
         open_database(config.storage.dir) as database,
         open_host(config.p2p, key, agent_version=f"aicn/{__version__}", address_book=Addresses(database)) as host,
         open_endpoints(limits) as endpoints,
+        open_machine(config.hardware) as machine,
     ):
         registration = Registration(Registrations(database))
         await registration.load()
-        worker = Worker(registration, endpoints, limits, request_bytes=config.http.body_bytes)
-        nodes = Nodes(host, registration)
+        worker = Worker(
+            registration,
+            endpoints,
+            limits,
+            request_bytes=config.http.body_bytes,
+            wallet_required=config.wallet.required,
+        )
+        nodes = Nodes(host, registration, machine, share_host_info=config.hardware.share)
         host.serve(inference.PROTOCOL, worker.serve)
         host.serve(control.PROTOCOL, nodes.serve)
         yield Node(

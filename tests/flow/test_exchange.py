@@ -36,6 +36,7 @@ from aicn.services.worker import Worker
 from aicn.wire import control, framing
 from aicn.wire import inference as wire
 from tests.fakes.answers import ScriptedEndpoints, Step
+from tests.fakes.hardware import FixedMachine
 from tests.fakes.peers import MemoryNetwork, MemoryPeers
 from tests.fakes.stores import MemoryRegistrations
 
@@ -73,8 +74,8 @@ async def a_world(
         endpoints = ScriptedEndpoints(script)
         worker = Worker(registration, endpoints, limits, request_bytes=100_000)
         nodes = {
-            WORKER: Nodes(peers[WORKER], registration),
-            INPUT: Nodes(peers[INPUT], Registration(MemoryRegistrations())),
+            WORKER: Nodes(peers[WORKER], registration, FixedMachine()),
+            INPUT: Nodes(peers[INPUT], Registration(MemoryRegistrations()), FixedMachine()),
         }
         peers[WORKER].serve(wire.PROTOCOL, worker.serve)
         peers[WORKER].serve(control.PROTOCOL, nodes[WORKER].serve)

@@ -22,6 +22,7 @@ ALLOWED: dict[str, set[str]] = {
     "backends": FITTING | {"services.ports"},
     "storage": FITTING | {"services.ports"},
     "runtime": FITTING | {"services.ports"},
+    "hardware": PLAIN | {"config.schema", "services.ports"},
     "node": {"services", "config.schema"},
     "logs": {"config.schema"},
     "gateway": PLAIN | {"node", "wire", "config.schema", "services.ports"},
