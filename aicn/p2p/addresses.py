@@ -41,6 +41,14 @@ def split_peer(text: str, *, field: str = "address") -> tuple[ID, Multiaddr]:
     return peer, transport
 
 
+def named_peer(text: str, *, field: str = "address") -> ID:
+    """The peer that a multiaddr ends in, whatever leads to it, or whose bare id `text` is. InvalidRequest naming `field`."""
+    peer = peer_of(parse(text if text.startswith("/") else f"/p2p/{text}", field=field))
+    if peer is None:
+        raise InvalidRequest(f"{field}: a multiaddr that ends in /p2p/<peer id> is needed, not {text[:200]!r}")
+    return peer
+
+
 def diallable(address: Multiaddr) -> bool:
     """Whether we can dial it: an IP address or name, a port, and a peer; or a relay that can be dialled so, and a circuit.
 

@@ -1,4 +1,4 @@
-"""The p2p host: what services see of the network (services/ports.Peers).
+"""The p2p host: what services see of the network (services/ports.Peers and SwarmControl; `topics` and `links` are more of it).
 
 open_host
  └─ nursery
@@ -29,10 +29,10 @@ from aicn.config.schema import P2P
 from aicn.domain import nodes
 from aicn.domain.ids import PeerId, parse_peer_id
 from aicn.domain.nodes import PROTOCOL_VERSION, NodeInfo
-from aicn.errors import DeadlineExceeded, InvalidRequest, Unreachable
+from aicn.errors import DeadlineExceeded, InvalidRequest, Unreachable, Unsupported
 from aicn.p2p import addresses, fixes
 from aicn.p2p.bootstrap import keep_connected
-from aicn.p2p.dht.rendezvous import meet
+from aicn.p2p.dht.rendezvous import meet, rendezvous_key
 from aicn.p2p.dht.service import Dht
 from aicn.p2p.history import History
 from aicn.p2p.identify import PeerInfo
@@ -55,6 +55,10 @@ from aicn.services.ports import AddressBook
 log = logging.getLogger(__name__)
 
 _TRIES = 3  # to open a stream: a connection may end in the moment in which it is wanted
+_MOST_MET, _MEET_S = (
+    100,
+    5.0,
+)  # peers that an operator is told of who asks for the rendezvous, and the time for it (go: 100)
 _KNOWN_S = 7200  # how long an address that a user named is remembered without a connection
 
 
@@ -215,12 +219,31 @@ class Host:
         return self._library.identify.info(_parse(peer))
 
     async def connect(self, address: str) -> PeerId:
-        peer, transport = addresses.split_peer(address)
+        peer, transport = addresses.split_peer(address, field="node_addr")
         if str(peer) == self._id:
-            raise InvalidRequest("address: that is this node itself")
+            raise InvalidRequest("node_addr: that is this node itself")
+        self._swarm.admit(peer)
         self._book.add_addrs(peer, [transport], _KNOWN_S)
         await self._swarm.connect(peer, force=True)
         return PeerId(str(peer))
+
+    async def disconnect(self, address: str) -> None:
+        await self._swarm.dismiss(addresses.named_peer(address, field="node_addr"))
+
+    async def known_addresses(self) -> Sequence[tuple[PeerId, Sequence[str]]]:
+        known = {self._id: sorted(self.addresses())}
+        for peer in self._book.peer_ids():
+            await trio.lowlevel.checkpoint()  # there may be ten thousand; others have their turn meanwhile
+            found = sorted({str(addresses.without_peer(one)) for one in self._book.known(peer)})
+            if found and str(peer) != self._id:
+                known[PeerId(str(peer))] = found
+        return sorted(known.items())
+
+    async def rendezvous(self) -> Sequence[PeerId]:
+        if self._dht is None:
+            raise Unsupported("this node has no part in the DHT: p2p.dht_mode is none")
+        found = await self._dht.find_providers(rendezvous_key(self._config.topic), most=_MOST_MET, deadline_s=_MEET_S)
+        return sorted({self._id, *(PeerId(str(one.peer)) for one in found)})
 
     async def open_stream(self, peer: PeerId, protocol: str) -> Stream:
         peer_id = _parse(peer)

@@ -27,7 +27,7 @@ from libp2p.transport.upgrader import TransportUpgrader
 from multiaddr import Multiaddr
 
 from aicn.config.schema import P2P
-from aicn.errors import AicnError, Unreachable
+from aicn.errors import AicnError, NotConnected, Unreachable
 from aicn.p2p import addresses, tcp
 from aicn.p2p.addresses import Address
 from aicn.p2p.connection import Connection, Direction
@@ -48,6 +48,7 @@ HANDSHAKE_S = 10.0  # for an inbound connection to become a secured, multiplexed
 _MOST_HANDSHAKES = 256  # inbound connections at that stage
 _MOST_PER_PEER = 8  # inbound connections; two is what simultaneous dialling leaves, the rest is room for reconnecting
 _INTERFACES_S = 10.0  # how long our own addresses stay determined; interfaces come and go
+_MOST_DISMISSED = 4096  # peers remembered that are not to be dialled; the one dismissed longest ago is forgotten
 
 
 CircuitDial = Callable[[Multiaddr, ID], Awaitable[IRawConnection]]  # through the relay named, to the peer; AicnError
@@ -84,6 +85,7 @@ class Swarm(upstream.Swarm):
         )
         self.dial_circuit: CircuitDial = _no_circuit
         self.lost: Callable[[ID], None] = lambda _: None  # told when the last connection to a peer has ended
+        self._dismissed: dict[ID, None] = {}  # peers that are not to be dialled; the newest at the end
         self._open = 0
         self._count = 0  # connections so far
         self._own: tuple[float, list[Multiaddr]] = (-math.inf, [])  # when they were determined, and our addresses
@@ -125,6 +127,7 @@ class Swarm(upstream.Swarm):
                 with self._handshakes.one():
                     muxer = await self._upgrader.inbound(raw)
                 if not self._full() and len(self.connections.get(muxer.peer_id, ())) < _MOST_PER_PEER:
+                    self.admit(muxer.peer_id)
                     for dialer in (self._dialer, self._direct_dialer):
                         dialer.backoff.forget(muxer.peer_id)
                     await self._run_connection(muxer, raw, "Inbound", circuit)
@@ -187,22 +190,23 @@ class Swarm(upstream.Swarm):
         circuit: Multiaddr | None,
         upgrade: Callable[[IRawConnection, ID], Awaitable[Yamux]],
     ) -> Connection:
+        begun = False
         try:
             muxer = await upgrade(raw, peer)
+            self._check_admitted(peer)
             with trio.CancelScope(shield=True):  # waits for nobody; others are told of the connection before we have it
                 connection = await self.nursery.start(self._run_outbound, muxer, raw, circuit)
+            begun = True
             return cast(Connection, connection)
         except AicnError as error:
             if isinstance(error, OtherNetwork):
                 self._warn_of(raw)
-            await _close(raw)
             raise
         except Exception as error:  # noqa: BLE001 - each security transport has its own
-            await _close(raw)
             raise Unreachable(f"handshake failed: {type(error).__name__} {error}".rstrip()) from None
-        except BaseException:
-            await _close(raw)
-            raise
+        finally:
+            if not begun:
+                await _close(raw)
 
     async def _run_outbound(
         self, muxer: Yamux, raw: IRawConnection, circuit: Multiaddr | None, task_status: Any
@@ -284,13 +288,41 @@ class Swarm(upstream.Swarm):
         """A connection to `peer`, a live one or a new one; `lookup`: the DHT may be asked where it is.
 
         UnknownNode: no address is known; Unreachable, at once when it was unreachable a moment ago and `force` does not say
-        that it is to be tried all the same; DeadlineExceeded.
+        that it is to be tried all the same, or when it was dismissed; DeadlineExceeded.
         """
-        return self.live(peer) or await self._dialer.dial(peer, self.nursery, lookup=lookup, force=force)
+        live = self.live(peer)
+        if live is not None:
+            return live
+        self._check_admitted(peer)
+        return await self._dialer.dial(peer, self.nursery, lookup=lookup, force=force)
 
     async def connect_directly(self, peer: ID) -> Connection:
         """As `connect`, but not through a relay, and at the addresses that are known."""
-        return self.live_direct(peer) or await self._direct_dialer.dial(peer, self.nursery, lookup=False)
+        live = self.live_direct(peer)
+        if live is not None:
+            return live
+        self._check_admitted(peer)
+        return await self._direct_dialer.dial(peer, self.nursery, lookup=False)
+
+    async def dismiss(self, peer: ID) -> None:
+        """Close all connections to `peer`, and dial it no more until `admit` or until it dials us. NotConnected."""
+        connections = [one for one in self.open_connections() if one.peer == peer]
+        if not connections:
+            raise NotConnected("not connected")
+        self._dismissed[peer] = None
+        if len(self._dismissed) > _MOST_DISMISSED:
+            del self._dismissed[next(iter(self._dismissed))]
+        async with trio.open_nursery() as nursery:
+            for connection in connections:
+                nursery.start_soon(connection.close)
+
+    def admit(self, peer: ID) -> None:
+        """`peer` may be dialled again."""
+        self._dismissed.pop(peer, None)
+
+    def _check_admitted(self, peer: ID) -> None:
+        if peer in self._dismissed:
+            raise Unreachable(f"{peer} was disconnected by hand, and is not dialled until it is connected by hand")
 
     def _direct_candidates(self, peer: ID) -> list[Multiaddr]:
         return [one for one in self.candidates(peer) if not addresses.is_circuit(one)]

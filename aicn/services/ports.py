@@ -105,13 +105,16 @@ class SwarmControl(Protocol):
 
     async def disconnect(self, address: str) -> None:
         """Close all connections to the peer of a multiaddr (or bare peer id), and dial it no more until asked to by `connect`
-        or until it dials us. InvalidRequest; NotConnected when there is none."""
+        or until it dials us. InvalidRequest naming node_addr; NotConnected when there is none."""
 
-    def known_addresses(self) -> Sequence[tuple[PeerId, Sequence[str]]]:
-        """Peers with the multiaddrs known for them, without /p2p/<id>; this node included."""
+    async def known_addresses(self) -> Sequence[tuple[PeerId, Sequence[str]]]:
+        """Peers with the multiaddrs known for them, without /p2p/<id>; sorted, this node included."""
 
     async def rendezvous(self) -> Sequence[PeerId]:
-        """Who advertises the network's topic in the DHT. Unsupported when this node has no part in it."""
+        """Who advertises the network's topic in the DHT, this node among them; sorted, as far as found in some seconds.
+
+        Unsupported when this node has no part in the DHT.
+        """
 
 
 class Topics(Protocol):
