@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"fmt"
+	"time"
 
 	"github.com/libp2p/go-libp2p"
 	dht "github.com/libp2p/go-libp2p-kad-dht"
@@ -27,11 +28,17 @@ type settings struct {
 	router, direct, topic        string
 	relay                        string
 	holePunching, resourceLimits bool
+	legacy                       bool
+	heartbeat                    time.Duration
 }
 
 // open starts the peer.
 func open(ctx context.Context, s *settings) (*node, error) {
-	options, err := s.options()
+	key, err := s.privateKey()
+	if err != nil {
+		return nil, err
+	}
+	options, err := s.options(key)
 	if err != nil {
 		return nil, err
 	}
@@ -47,8 +54,13 @@ func open(ctx context.Context, s *settings) (*node, error) {
 	}
 	report(n.host)
 	serveStreams(n.host)
+	if s.legacy {
+		if n.legacy, err = newLegacy(n, s, key); err != nil {
+			return nil, err
+		}
+	}
 	if s.router != "" {
-		if n.topic, err = join(ctx, n.host, s); err != nil {
+		if err = join(ctx, n, s); err != nil {
 			return nil, err
 		}
 	}
@@ -57,11 +69,7 @@ func open(ctx context.Context, s *settings) (*node, error) {
 
 var dhtModes = map[string]dht.ModeOpt{"server": dht.ModeServer, "client": dht.ModeClient}
 
-func (s *settings) options() ([]libp2p.Option, error) {
-	key, err := s.privateKey()
-	if err != nil {
-		return nil, err
-	}
+func (s *settings) options(key crypto.PrivKey) ([]libp2p.Option, error) {
 	options := []libp2p.Option{
 		libp2p.Identity(key),
 		libp2p.Transport(tcp.NewTCPTransport),

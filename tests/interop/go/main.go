@@ -36,6 +36,17 @@ type request struct {
 	Size     int     `json:"size"` // bytes
 	PauseMS  int     `json:"pause_ms"`
 	Limited  bool    `json:"limited"` // open streams over limited relayed connections too
+
+	// With -legacy:
+	Project   string `json:"project"`
+	Model     string `json:"model"`
+	URL       string `json:"url"`
+	Text      string `json:"text"`
+	Wallet    string `json:"wallet"`
+	Signature string `json:"signature"`
+	Hash      string `json:"hash"`
+	Stream    bool   `json:"stream"`
+	Clients   int    `json:"clients"`
 }
 
 // node is the peer: its host and what runs on it.
@@ -43,6 +54,8 @@ type node struct {
 	host  host.Host
 	dht   *dht.IpfsDHT  // nil without -dht
 	topic *pubsub.Topic // nil without -pubsub
+
+	legacy *legacy // nil without -legacy
 }
 
 func main() {
@@ -78,6 +91,8 @@ func parseFlags() *settings {
 	flag.StringVar(&s.topic, "topic", "DeepBrainChain", "topic to join, and to announce ourselves for")
 	flag.StringVar(&s.relay, "relay", "", "serve as a relay: limited or unlimited")
 	flag.BoolVar(&s.holePunching, "hole-punching", false, "upgrade relayed connections (DCUtR), as a node behind a router")
+	flag.BoolVar(&s.legacy, "legacy", false, "speak the existing network's protocol on the topic and on streams")
+	flag.DurationVar(&s.heartbeat, "heartbeat", 180*time.Second, "how often a node with -legacy says what it has")
 	flag.BoolVar(&s.resourceLimits, "resource-limits", false, "keep go-libp2p's default resource limits")
 	flag.Parse()
 	return s

@@ -8,12 +8,11 @@ import (
 	"time"
 
 	pubsub "github.com/libp2p/go-libp2p-pubsub"
-	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/peer"
 )
 
-// join makes the peer a member of its topic; each message of others is an event.
-func join(ctx context.Context, h host.Host, s *settings) (*pubsub.Topic, error) {
+// join makes the peer a member of its topic; without -legacy each message of others is an event.
+func join(ctx context.Context, n *node, s *settings) error {
 	open, options := pubsub.NewFloodSub, []pubsub.Option{}
 	switch s.router {
 	case "floodsub":
@@ -21,29 +20,33 @@ func join(ctx context.Context, h host.Host, s *settings) (*pubsub.Topic, error) 
 		open = pubsub.NewGossipSub
 		options = append(options, pubsub.WithFloodPublish(true)) // as the existing network's nodes
 	default:
-		return nil, fmt.Errorf("pubsub: %q", s.router)
+		return fmt.Errorf("pubsub: %q", s.router)
 	}
 	if s.direct != "" {
 		info, err := peer.AddrInfoFromString(s.direct)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		options = append(options, pubsub.WithDirectPeers([]peer.AddrInfo{*info}))
 	}
-	service, err := open(ctx, h, options...)
+	service, err := open(ctx, n.host, options...)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	topic, err := service.Join(s.topic)
+	if n.topic, err = service.Join(s.topic); err != nil {
+		return err
+	}
+	subscription, err := n.topic.Subscribe(pubsub.WithBufferSize(4096))
 	if err != nil {
-		return nil, err
+		return err
 	}
-	subscription, err := topic.Subscribe(pubsub.WithBufferSize(4096))
-	if err != nil {
-		return nil, err
+	if n.legacy == nil {
+		go hear(ctx, n.host.ID(), subscription)
+		return nil
 	}
-	go hear(ctx, h.ID(), subscription)
-	return topic, nil
+	go n.legacy.hear(ctx, subscription)
+	go n.legacy.beat(ctx, s.heartbeat)
+	return nil
 }
 
 func hear(ctx context.Context, own peer.ID, subscription *pubsub.Subscription) {
