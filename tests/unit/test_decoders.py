@@ -28,13 +28,14 @@ from aicn.domain.hardware import Cpu, Disk, Gpu, HostInfo, Memory, OperatingSyst
 from aicn.domain.ids import PeerId
 from aicn.domain.inference import Accepted, Chunk, End, InferenceRequest, Kind, Usage
 from aicn.domain.nodes import NodeInfo
+from aicn.domain.offers import Lost, NodeType, Offer, OfferedModel, OfferedProject, OffersAsked, OffersPage
 from aicn.domain.registration import Project
 from aicn.errors import AicnError, Busy, InvalidRequest, MalformedBody, ModelFailed, ProtocolViolation, TooLarge
 from aicn.p2p import addresses, autonat, autonat_server, dcutr, multistream, network_key, yamux
 from aicn.p2p.dht import wire as dht
 from aicn.p2p.psk import xsalsa20
 from aicn.p2p.pubsub import messages as pubsub
-from aicn.wire import completion, control, failure, framing, inference, json_body, sse
+from aicn.wire import completion, control, failure, framing, inference, json_body, offers, sse
 from aicn.wire.pb import failure_pb2
 from aicn.wire.v0 import inference as v0_inference
 
@@ -172,13 +173,24 @@ def told(name: str) -> Callable[[bytes], object]:
     return lambda data: control.decode_answer(control.QUESTIONS[name], data)
 
 
-ASKED = {"projects": None, "node_info": None, "host_info": None}
+_OFFER = Offer(
+    PeerId("x"),
+    7,
+    1000.0,
+    1090.0,
+    NodeType.MODEL,
+    (OfferedProject("P", (OfferedModel("M", Kind.CHAT, 32, 1),)),),
+    ("/p",),
+)
+_LOST = Lost(PeerId("16Uiu2HAm3cuhhRL2msUuLF62KRSfneFDx94RsuouyW25Ho42cFMq"), 7)
+ASKED = {"projects": None, "node_info": None, "host_info": None, "offers": OffersAsked("a", "b")}
 TOLD = {
     "projects": [Project("P", ("M", "N"))],
     "node_info": NodeInfo(PeerId("16U"), "aicn/0.0.1", "v", ("/ip4/1.2.3.4/tcp/1",), ("/ipfs/ping/1.0.0",)),
     "host_info": HostInfo(
         OperatingSystem("linux"), (Cpu("C", 1, 2),), Memory(2, 1), (Disk("SSD", 1),), (Gpu("V", "P"),)
     ),
+    "offers": OffersPage((b"signed",), "a"),
 }
 
 DECODERS = {
@@ -209,6 +221,11 @@ DECODERS = {
         )
         for name, question in control.QUESTIONS.items()
     },
+    "announcement": Decoder(
+        lambda data: offers.decode(data, PeerId("x")),
+        (ProtocolViolation,),
+        (offers.encode_offer(_OFFER), offers.encode_lost(_LOST)),
+    ),
     "failure": Decoder(failure_frame, (), (failure.to_failure(Busy("x", retry_after=2)).SerializeToString(),)),
     "events": Decoder(events, (), (_EVENT,)),
     "json body": Decoder(
