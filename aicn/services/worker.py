@@ -21,6 +21,7 @@ from aicn.errors import (
     ProtocolViolation,
     TooLarge,
 )
+from aicn.services import wallet
 from aicn.services.admission import Admission, Ticket
 from aicn.services.arrivals import Arrivals
 from aicn.services.balancing import Balancer
@@ -111,12 +112,21 @@ class LocalAnswer(Answer):
 class Worker:
     """Admits requests and answers them."""
 
-    def __init__(self, registration: Registration, endpoints: Endpoints, limits: Limits, *, request_bytes: int) -> None:
+    def __init__(
+        self,
+        registration: Registration,
+        endpoints: Endpoints,
+        limits: Limits,
+        *,
+        request_bytes: int,
+        wallet_required: bool = False,
+    ) -> None:
         self._registration = registration
         self._endpoints = endpoints
         self._balancer = Balancer(endpoints)
         self._limits = limits
         self._frame_bytes = request_bytes + wire.REQUEST_OVERHEAD_BYTES
+        self._wallet_required = wallet_required
         self._admissions: dict[tuple[str, str], Admission] = {}
         self._arrivals = Arrivals(
             total=_RECEIVING_BYTES, per_peer=max(_RECEIVING_BYTES // _PEER_SHARE, self._frame_bytes)
@@ -126,10 +136,15 @@ class Worker:
         self._stopping = False
 
     def open(self, request: InferenceRequest) -> Answer:
-        """Admit the request. UnknownModel, Busy. The endpoint's own errors come with the first chunk."""
+        """Admit the request. UnknownModel, Busy, Forbidden when a wallet's proof is required and it has no good one.
+
+        The endpoint's own errors come with the first chunk.
+        """
         if self._stopping:
             raise Busy("the node is stopping")
         candidates = self._registration.find(request.kind, request.project, request.model)
+        if self._wallet_required:
+            wallet.check(request.body)
         admission = self._admission(request.project, request.model)
         ticket, position = admission.enter()
         accepted = Accepted(queue_position=position, in_flight=admission.running)
