@@ -94,6 +94,8 @@ async def open_node(config: Config) -> AsyncIterator[Node]:
         yield Node(
             config=config,
             peers=host,
+            swarm=host,
+            topics=host.topics,
             registration=registration,
             worker=worker,
             inference=Inference(host, worker, limits),

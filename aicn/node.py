@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from aicn.config.schema import Config
 from aicn.services.inference import Inference
 from aicn.services.nodes import Nodes
-from aicn.services.ports import Peers
+from aicn.services.ports import Peers, SwarmControl, Topics
 from aicn.services.registration import Registration
 from aicn.services.worker import Worker
 
@@ -18,6 +18,8 @@ class Node:
 
     config: Config
     peers: Peers
+    swarm: SwarmControl
+    topics: Topics
     registration: Registration
     worker: Worker
     inference: Inference

@@ -12,7 +12,7 @@ from aicn.domain.ids import PeerId
 from aicn.domain.inference import InferenceRequest
 from aicn.domain.nodes import Connection, NodeInfo
 from aicn.domain.registration import Endpoint, Project
-from aicn.errors import InvalidRequest, UnknownNode
+from aicn.errors import AicnError, InvalidRequest, NotConnected, UnknownNode
 from aicn.node import Node
 from aicn.services.ports import Answer
 
@@ -39,6 +39,40 @@ class FakePeers:
 
     def connections(self) -> Sequence[Connection]:
         return self.open
+
+
+class FakeSwarm:
+    """Is connected to OTHER until told to disconnect; the DHT has OTHER."""
+
+    def __init__(self) -> None:
+        self.disconnected: list[str] = []
+        self.known: list[tuple[PeerId, list[str]]] = [(OWN, ["/ip4/127.0.0.1/tcp/6001"]), (OTHER, [])]
+        self.met: list[PeerId] | AicnError = [OTHER]
+
+    async def disconnect(self, address: str) -> None:
+        if "/p2p/" not in address:
+            raise InvalidRequest("node_addr: not a multiaddr that ends in /p2p/<id>")
+        if self.disconnected:
+            raise NotConnected("not connected")
+        self.disconnected.append(address)
+
+    async def known_addresses(self) -> Sequence[tuple[PeerId, Sequence[str]]]:
+        return self.known
+
+    async def rendezvous(self) -> Sequence[PeerId]:
+        if isinstance(self.met, AicnError):
+            raise self.met
+        return self.met
+
+
+class FakeTopics:
+    """OTHER is subscribed to the network's topic."""
+
+    def __init__(self, topic: str) -> None:
+        self.members = {topic: [OTHER]}
+
+    def subscribers(self, topic: str) -> Sequence[PeerId]:
+        return self.members.get(topic, [])
 
 
 class FakeInference:
@@ -95,6 +129,8 @@ class FakeNode:
     def __init__(self, config: Config | None = None) -> None:
         self.config = config or Config()
         self.peers = FakePeers()
+        self.swarm = FakeSwarm()
+        self.topics = FakeTopics(self.config.p2p.topic)
         self.inference = FakeInference()
         self.registration = FakeRegistration()
         self.nodes = FakeNodes(self.registration)
@@ -104,6 +140,8 @@ class FakeNode:
         return Node(
             config=self.config,
             peers=cast("Any", self.peers),
+            swarm=cast("Any", self.swarm),
+            topics=cast("Any", self.topics),
             registration=cast("Any", self.registration),
             worker=cast("Any", None),
             inference=cast("Any", self.inference),
