@@ -50,7 +50,7 @@ class Choice(Passed):
 class Completion(Passed):
     """What the model's endpoint answered, byte for byte."""
 
-    created: float | None = Field(default=None, description="Unix time.")
+    created: int | float | None = Field(default=None, description="Unix time.")
     choices: list[Choice] = Field(min_length=1)
     usage: dict[str, Any] | None = None
 

@@ -22,6 +22,7 @@ class Embed(Signed):
 class Embedding(Passed):
     """The vector of one text."""
 
+    object: str = "embedding"
     index: int = 0
     embedding: list[float] | str = Field(description="Numbers; base64 when `encoding_format` asked for it.")
 
@@ -29,7 +30,9 @@ class Embedding(Passed):
 class Embeddings(Passed):
     """What the model's endpoint answered, byte for byte."""
 
+    object: str = "list"
     data: list[Embedding] = Field(min_length=1)
+    model: str = ""
     usage: dict[str, Any] | None = None
 
 
