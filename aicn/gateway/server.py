@@ -31,16 +31,16 @@ _NO_DESCRIPTORS = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 _NO_DESCRIPTORS_S = 0.1  # until some connection may have ended
 
 
-def bind(listen: str) -> socket.socket:
-    """A listening socket on `listen`, "host:port" or "[ipv6]:port"; StartupError that says what to do."""
+def bind(listen: str, *, setting: str = "http.listen") -> socket.socket:
+    """A listening socket on `listen`, "host:port" or "[ipv6]:port"; StartupError that names the `setting` to change."""
     host, _, port = listen.rpartition(":")
     if not port.isdecimal() or int(port) > 65535:  # getaddrinfo would take it modulo 65536
-        raise StartupError(f"{listen}: an address and a port are needed, such as 127.0.0.1:6000; change http.listen")
+        raise StartupError(f"{listen}: an address and a port are needed, such as 127.0.0.1:6000; change {setting}")
     try:
         family, _, _, _, address = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
-        raise StartupError(f"{listen}: {error}; change http.listen") from None
+        raise StartupError(f"{listen}: {error}; change {setting}") from None
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # not refused after a restart (TIME_WAIT)
         listener.bind(address)
@@ -49,8 +49,8 @@ def bind(listen: str) -> socket.socket:
     except OSError as error:
         listener.close()
         if error.errno == errno.EADDRINUSE:
-            raise StartupError(f"{listen} is in use by another process; change http.listen or stop it") from None
-        raise StartupError(f"{listen}: {error.strerror}; change http.listen") from None
+            raise StartupError(f"{listen} is in use by another process; change {setting} or stop it") from None
+        raise StartupError(f"{listen}: {error.strerror}; change {setting}") from None
     return listener
 
 
