@@ -81,6 +81,11 @@ class Registration:
         self._own = endpoint
         self._changed()
 
+    def endpoints(self) -> list[Endpoint]:
+        """All of them, project by project."""
+        own = () if self._own is None else (self._own,)
+        return [*(endpoint for of_project in self._projects.values() for endpoint in of_project), *own]
+
     def projects(self) -> list[Project]:
         """By name; each model once."""
         names = {name: [endpoint.model for endpoint in endpoints] for name, endpoints in self._projects.items()}

@@ -177,6 +177,11 @@ class Worker:
             more = f"; and {len(told) - _PROBES_TOLD} more" if len(told) > _PROBES_TOLD else ""
             raise ModelFailed("; ".join(told[:_PROBES_TOLD]) + more)
 
+    def load(self, project: str, model: str) -> tuple[int, int]:
+        """How many requests of the model run at once, and how many run or wait now."""
+        admission = self._admission(project, model)
+        return admission.concurrency, admission.running + admission.waiting
+
     async def serve(self, stream: PeerStream) -> None:
         """One exchange of `/aicn/inference/1.0.0`. The requester's reset ends it at once, wherever it is."""
         self._active += 1
