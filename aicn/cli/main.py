@@ -23,10 +23,12 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "status": ("aicn.cli.status", "Show how the running node is doing."),
         "peers": ("aicn.cli.peers", "List the peers that the node is connected to."),
         "connect": ("aicn.cli.connect", "Connect the node to a peer."),
+        "disconnect": ("aicn.cli.disconnect", "Disconnect the node from a peer."),
         "models": ("aicn.cli.models", "List the models of the node and of its peers."),
         "register": ("aicn.cli.register", "Offer models on this node."),
         "unregister": ("aicn.cli.unregister", "Stop offering a project or one of its models."),
         "chat": ("aicn.cli.chat", "Talk to a model; the answer appears as it is written."),
+        "dev": ("aicn.cli.dev", "Try a node without a model, or check a model endpoint."),
         "demo": ("aicn.cli.demo", "Three nodes on loopback, a real model, one answer."),
         "testnet": ("aicn.cli.testnet", "Four nodes on loopback, until Ctrl-C."),
     }

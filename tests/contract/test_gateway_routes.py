@@ -23,7 +23,9 @@ CHAT = {"node_id": OWN, "project": "p", "model": "m", "messages": [{"role": "use
 REGISTER = {"project": "p", "models": [{"model": "m", "api": "http://127.0.0.1:1/x"}]}
 GOOD = b'{"created": 1.0, "choices": [{"index":0}]}'
 GOOD_BODIES = {"/ai/project/register": REGISTER, "/ai/project/unregister": {"project": "p"}, "/ai/project/peer": {"node_id": OWN},
-               "/swarm/connect": {"node_addr": "/ip4/1.2.3.4/tcp/1/p2p/x"}, "/chat/completion": CHAT}  # fmt: skip
+               "/peer": {"node_id": OWN}, "/host/info": {"node_id": OWN},
+               "/swarm/connect": {"node_addr": "/ip4/1.2.3.4/tcp/1/p2p/x"}, "/swarm/disconnect": {"node_addr": "/p2p/x"},
+               "/chat/completion": CHAT}  # fmt: skip
 
 
 def answering(*pieces: bytes | Exception) -> FakeNode:
@@ -81,6 +83,40 @@ async def test_connect() -> None:
         assert (reply.json, served.fake.peers.dialled) == ({"code": 0, "message": "ok"}, ["/ip4/1.2.3.4/tcp/1/p2p/x"])
         wrong = await served.request("POST", "/api/v0/swarm/connect", {"node_addr": "localhost"})
         assert (wrong.status, wrong.json["code"]) == (400, 1001)
+
+
+async def test_disconnect() -> None:
+    async with serving() as served:
+        address = {"node_addr": f"/p2p/{OTHER}"}
+        assert (await served.request("POST", "/api/v0/swarm/disconnect", address)).json == {"code": 0, "message": "ok"}
+        assert served.fake.swarm.disconnected == [f"/p2p/{OTHER}"]
+        again = await served.request("POST", "/api/v0/swarm/disconnect", address)
+        assert (again.status, again.json) == (500, {"code": 5000, "message": "not connected"})
+        wrong = await served.request("POST", "/api/v0/swarm/disconnect", {"node_addr": "localhost"})
+        assert (wrong.status, wrong.json["code"]) == (400, 1001)
+
+
+async def test_known_addresses_and_subscribers_are_bare_arrays() -> None:
+    async with serving() as served:
+        reply = await served.request("POST", "/api/v0/swarm/addrs")
+        assert reply.body == (
+            f'[{{"peer":"{OWN}","addrs":["/ip4/127.0.0.1/tcp/6001"]}},{{"peer":"{OTHER}","addrs":[]}}]'.encode()
+        )
+        assert (await served.request("POST", "/api/v0/pubsub/peers")).json == [OTHER]
+        served.fake.swarm.known, served.fake.topics.members = [], {}
+        assert (await served.request("POST", "/api/v0/swarm/addrs")).json == []
+        assert (await served.request("POST", "/api/v0/pubsub/peers")).json == []
+
+
+async def test_the_rendezvous() -> None:
+    async with serving() as served:
+        ok = {"code": 0, "message": "ok"}
+        assert (await served.request("GET", "/api/v0/rendezvous/peers")).json == ok | {"data": [OTHER]}
+        served.fake.swarm.met = []
+        assert (await served.request("GET", "/api/v0/rendezvous/peers")).json == ok | {"data": []}
+        served.fake.swarm.met = errors.Unsupported("no DHT")
+        reply = await served.request("GET", "/api/v0/rendezvous/peers")
+        assert (reply.status, reply.json) == (501, {"code": 1010, "message": "no DHT"})
 
 
 async def test_a_plain_chat_is_wrapped_and_not_touched() -> None:

@@ -51,7 +51,17 @@ class FakeApi:
                 if body["node_id"] == LOST:
                     return 504, {"code": 1004, "message": "it does not answer"}
                 return 200, ok | {"data": self.projects.get(body["node_id"], [])}
-            case "/api/v0/swarm/connect" | "/api/v0/ai/project/register" | "/api/v0/ai/project/unregister":
+            case "/api/v0/swarm/addrs":
+                return 200, [
+                    {"peer": ME, "addrs": []},
+                    {"peer": OTHER, "addrs": ["/ip4/10.0.0.1/tcp/1", "/ip6/::1/tcp/1"]},
+                ]
+            case (
+                "/api/v0/swarm/connect"
+                | "/api/v0/swarm/disconnect"
+                | "/api/v0/ai/project/register"
+                | "/api/v0/ai/project/unregister"
+            ):
                 return 200, ok
         return 404, {"code": 1001, "message": "no such route"}
 

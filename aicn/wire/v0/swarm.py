@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from aicn.domain.ids import PeerId
 from aicn.domain.nodes import Connection
 from aicn.errors import InvalidRequest
 from aicn.wire.json_body import take
@@ -12,7 +13,7 @@ LONGEST_ADDRESS = 1024  # characters of a multiaddr; a real one with relay and p
 
 
 def decode_address(body: bytes) -> str:
-    """`POST /swarm/connect`: a multiaddr, parsed by whoever dials it."""
+    """`POST /swarm/connect` and `/swarm/disconnect`: a multiaddr, parsed by whoever dials it."""
     address = take(body)[0].get("node_addr")
     if not isinstance(address, str) or not 0 < len(address) <= LONGEST_ADDRESS:
         raise InvalidRequest("node_addr: a multiaddr is needed, such as /ip4/10.0.20.43/tcp/6001/p2p/16Uiu2HAm…")
@@ -31,6 +32,11 @@ def encode_connections(connections: Sequence[Connection]) -> list[dict[str, obje
         }
         for connection in connections
     ]
+
+
+def encode_addresses(known: Sequence[tuple[PeerId, Sequence[str]]]) -> list[dict[str, object]]:
+    """`/swarm/addrs`."""
+    return [{"peer": peer, "addrs": list(addresses)} for peer, addresses in known]
 
 
 def go_duration(seconds: float) -> str:

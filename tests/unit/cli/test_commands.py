@@ -77,6 +77,12 @@ def test_peers(aicn: Aicn, api: FakeApi) -> None:
     assert aicn("peers", "--api", api.url).stdout == ""
 
 
+def test_known_addresses(aicn: Aicn, api: FakeApi) -> None:
+    said = aicn("peers", "--known", "--api", api.url).stdout
+    assert said == f"{OTHER}\t/ip4/10.0.0.1/tcp/1\n{OTHER}\t/ip6/::1/tcp/1\n"
+    assert json.loads(aicn("peers", "--known", "--json", "--api", api.url).stdout)[0] == {"peer": ME, "addrs": []}
+
+
 def test_models_of_the_node_and_its_peers_with_errors_per_node(aicn: Aicn, api: FakeApi) -> None:
     api.peers = [OTHER, OTHER, LOST]
     api.projects = {ME: SERVED, OTHER: [{"project": "Q\tx", "models": ["\x1b[31mred"]}]}
@@ -103,6 +109,16 @@ def test_connect(aicn: Aicn, api: FakeApi) -> None:
     api.refuse["/api/v0/swarm/connect"] = (400, {"code": 1001, "message": "node_addr: not a multiaddr"})
     result = aicn("connect", "x", "--api", api.url)
     assert (result.exit_code, result.stderr) == (1, "Error: node_addr: not a multiaddr (code 1001)\n")
+
+
+def test_disconnect(aicn: Aicn, api: FakeApi) -> None:
+    result = aicn("disconnect", f"/p2p/{OTHER}", "--api", api.url)
+    assert (result.exit_code, result.stdout) == (0, f"Disconnected from /p2p/{OTHER}\n")
+    assert api.requests == [("/api/v0/swarm/disconnect", {"node_addr": f"/p2p/{OTHER}"})]
+    assert json.loads(aicn("disconnect", "x", "--json", "--api", api.url).stdout) == {"disconnected": "x"}
+    api.refuse["/api/v0/swarm/disconnect"] = (500, {"code": 5000, "message": "not connected"})
+    result = aicn("disconnect", OTHER, "--api", api.url)
+    assert (result.exit_code, result.stderr) == (1, "Error: not connected (code 5000)\n")
 
 
 def test_register_says_what_it_replaced(aicn: Aicn, api: FakeApi) -> None:

@@ -240,6 +240,11 @@ def test_shapes_of_nodes_and_connections() -> None:
             "direction": "Inbound",
         }
     ]
+    assert list(swarm.encode_connections([connection])[0]) == ["id", "peer", "addr", "latency", "direction"]
+    assert swarm.encode_addresses([(NODE, ("/ip4/1.2.3.4/tcp/1",)), (NODE, ())]) == [
+        {"peer": NODE, "addrs": ["/ip4/1.2.3.4/tcp/1"]},
+        {"peer": NODE, "addrs": []},
+    ]
     assert registration.encode_projects([Project("p", ("a", "b"))]) == [{"project": "p", "models": ["a", "b"]}]
 
 
