@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Sequence
 
@@ -19,17 +20,26 @@ class Registrations:
         return await self._database.read(_load)
 
     async def replace_project(self, project: str, endpoints: Sequence[Endpoint]) -> None:
-        rows = [(project, position, e.model, e.url, e.type) for position, e in enumerate(endpoints)]
+        rows = [
+            (project, position, e.model, e.url, e.type, json.dumps(e.headers), e.api_key)
+            for position, e in enumerate(endpoints)
+        ]
 
         def replace(connection: sqlite3.Connection) -> None:
             connection.execute("delete from endpoint where project = ?", (project,))
             connection.executemany(
-                "insert into endpoint (project, position, model, url, type) values (?, ?, ?, ?, ?)", rows
+                "insert into endpoint (project, position, model, url, type, headers, api_key) values (?, ?, ?, ?, ?, ?, ?)",
+                rows,
             )
 
         await self._database.write(replace)
 
 
 def _load(connection: sqlite3.Connection) -> list[Endpoint]:
-    rows = connection.execute("select project, model, url, type from endpoint order by project, position")
-    return [Endpoint(*row) for row in rows]
+    rows = connection.execute(
+        "select project, model, url, type, headers, api_key from endpoint order by project, position"
+    )
+    return [
+        Endpoint(project, model, url, kind, tuple((name, value) for name, value in json.loads(headers)), api_key)
+        for project, model, url, kind, headers, api_key in rows
+    ]

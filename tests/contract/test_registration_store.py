@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,14 @@ async def test_what_was_stored_is_there_after_reopening_in_order(open_store: Ope
     assert before == [*mine, Endpoint("q", "draw", "https://h/x", 2)]
     async with open_store() as store:
         assert list(await store.load()) == before
+
+
+async def test_headers_and_keys_are_kept_in_order(open_store: OpenStore) -> None:
+    secret = replace(endpoint("p", "m"), headers=(("X-B", '2, "3"'), ("X-A", "")), api_key="sk-'1")
+    async with open_store() as store:
+        await store.replace_project("p", [secret, endpoint("p", "m")])
+    async with open_store() as store:
+        assert list(await store.load()) == [secret, endpoint("p", "m")]
 
 
 async def test_replacing_a_project_leaves_nothing_of_it_and_all_of_others(open_store: OpenStore) -> None:

@@ -9,6 +9,9 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
+from contextlib import closing
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -39,6 +42,23 @@ async def main():
 
 trio.run(main)
 """
+
+# Opens a database whose last migrations are long.
+MIGRATOR = """
+import sys, trio
+from pathlib import Path
+from aicn.storage import database
+from tests.unit.storage.test_database import LONG, open_and_close
+
+scripts = [*database.migrations(), *LONG]
+database.migrations = lambda: scripts
+print("begins", flush=True)
+trio.run(open_and_close, Path(sys.argv[1]))
+print("done", flush=True)
+"""
+ROWS = 30_000
+_COUNT = f"with recursive n (x) as (values (1) union all select x + 1 from n where x < {ROWS}) select x, hex(randomblob(50)) from n"
+LONG = [f"create table long{n} (x, y);\ninsert into long{n} {_COUNT};" for n in range(10)]
 
 
 def tables(path: Path) -> str:
@@ -71,6 +91,33 @@ async def test_opening_again_changes_nothing(tmp_path: Path) -> None:
     await open_and_close(tmp_path)
     assert tables(tmp_path / DATABASE_FILE) == schema
     assert "endpoint" in schema
+
+
+async def test_a_database_of_an_earlier_version_keeps_what_it_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    every = migrations()
+    for version in range(1, len(every)):
+        directory = tmp_path / str(version)
+        with monkeypatch.context() as earlier:
+            earlier.setattr("aicn.storage.database.migrations", lambda version=version: every[:version])
+            await open_and_close(directory)
+        with closing(sqlite3.connect(directory / DATABASE_FILE)) as old, old:
+            old.execute(
+                "insert into endpoint (project, position, model, url, type) values ('p', 0, 'm', 'http://h/', 1)"
+            )
+        async with open_database(directory) as database:
+            assert list(await Registrations(database).load()) == [Endpoint("p", "m", "http://h/", 1)]
+
+
+async def test_a_secret_is_in_no_file_that_others_may_read(tmp_path: Path) -> None:
+    secret = Endpoint("p", "m", "http://u:s3cret@h/", 0, (("X", "s3cret"),), "s3cret")
+    async with open_database(tmp_path / "data") as database:
+        await Registrations(database).replace_project("p", [secret])
+        holding = [path for path in (tmp_path / "data").iterdir() if b"s3cret" in path.read_bytes()]
+        assert holding
+        assert {path.stat().st_mode & 0o777 for path in (tmp_path / "data").iterdir()} == {0o600}
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "data").iterdir()} == {0o600}
 
 
 async def test_a_broken_migration_leaves_the_version_before_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,7 +179,9 @@ def test_a_read_only_directory(tmp_path: Path) -> None:
 
 async def test_a_file_that_is_no_database(tmp_path: Path) -> None:
     (tmp_path / DATABASE_FILE).write_bytes(b"this is not SQLite. " * 500)
-    with pytest.raises(StartupError, match=r"aicn\.db cannot be opened: file is not a database$"):
+    with pytest.raises(
+        StartupError, match=r"aicn\.db cannot be opened: file is not a database; restore a backup, or move [^\n]*$"
+    ):
         await open_and_close(tmp_path)
 
 
@@ -143,7 +192,9 @@ async def test_a_damaged_database(tmp_path: Path) -> None:
     path = tmp_path / DATABASE_FILE
     content = path.read_bytes()
     path.write_bytes(content[:4096] + b"\xff" * 8192 + content[12288:])
-    with pytest.raises(StartupError, match=r"aicn\.db (is damaged|cannot be opened): [^\n]*$"):
+    with pytest.raises(
+        StartupError, match=r"aicn\.db (is damaged|cannot be opened): [^\n]*; restore a backup, or move [^\n]*$"
+    ):
         await open_and_close(tmp_path)
 
 
@@ -215,6 +266,43 @@ async def test_reads_cannot_write_and_run_side_by_side(tmp_path: Path) -> None:
         async with trio.open_nursery() as nursery:
             for _ in range(READERS):
                 nursery.start_soon(database.read, lambda _: together.wait(10))
+
+
+def test_kill_9_in_the_middle_of_migrations_leaves_each_whole_or_not_begun(tmp_path: Path) -> None:
+    versions: list[int] = []
+    first = len(migrations())
+    for n in range(12):
+        with subprocess.Popen(
+            [sys.executable, "-c", MIGRATOR, str(tmp_path)],
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=Path(__file__).parents[3],
+        ) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "begins\n"
+            time.sleep(0.03 + 0.007 * n)  # the moment is what is tried
+            process.send_signal(signal.SIGKILL)
+        versions.append(migrated(tmp_path / DATABASE_FILE, first))
+        if versions[-1] == first + len(LONG):
+            break
+    assert versions == sorted(versions)
+    assert len(set(versions)) > 1, "no kill fell into a migration"
+    done = subprocess.run(
+        [sys.executable, "-c", MIGRATOR, str(tmp_path)], capture_output=True, text=True, cwd=Path(__file__).parents[3]
+    )
+    assert done.stdout == "begins\ndone\n"
+    assert migrated(tmp_path / DATABASE_FILE, first) == first + len(LONG)
+
+
+def migrated(path: Path, first: int) -> int:
+    """The version of the database, which has every row of the migrations up to it and nothing of those after it."""
+    with closing(sqlite3.connect(path)) as connection:
+        (version,) = connection.execute("pragma user_version").fetchone()
+        found = {name for (name,) in connection.execute("select name from sqlite_schema where name like 'long%'")}
+        assert found == {f"long{n}" for n in range(max(0, version - first))}
+        for name in found:
+            assert connection.execute(f"select count(*) from {name}").fetchone() == (ROWS,)
+    return int(version)
 
 
 def test_kill_9_in_the_middle_of_writes_loses_nothing_that_was_answered(tmp_path: Path) -> None:
