@@ -136,6 +136,20 @@ class Topics(Protocol):
         """The message that somebody else passes on, checked against its sender's signature. ProtocolViolation."""
 
 
+class Keyring(Protocol):
+    """Secrets between this node and others, from their libp2p keys (the existing network's encryption of bodies)."""
+
+    @property
+    def public(self) -> bytes:
+        """This node's key, as libp2p's protobuf."""
+
+    def public_key_of(self, peer: PeerId) -> bytes | None:
+        """The secp256k1 key of a peer, which its id holds, as libp2p's protobuf; None: it has another kind of key."""
+
+    def shared_with(self, public: bytes) -> bytes:
+        """The 32-byte secret with the owner of that key. ProtocolViolation: no secp256k1 key."""
+
+
 class HardwareSource(Protocol):
     """Reads this machine."""
 
@@ -165,6 +179,23 @@ class Endpoints(Protocol):
 
     async def probe(self, endpoint: Endpoint) -> None:
         """Ask it something harmless; ModelFailed when it cannot work as it is registered."""
+
+
+class Fetcher(Protocol):
+    """Gets the images that endpoints name instead of sending them."""
+
+    async def fetch(self, location: str, *, endpoint: str, most: int) -> bytes:
+        """At most `most` bytes of the URL or path that the endpoint at the URL `endpoint` has named. ModelFailed."""
+
+
+class ImageStore(Protocol):
+    """IPFS nodes, by their RPC addresses."""
+
+    async def check(self, api: str) -> None:
+        """ModelFailed when nobody answers there, IpfsFailed when it refuses or is no IPFS node."""
+
+    async def add(self, api: str, data: bytes) -> str:
+        """Add and pin; the CID. IpfsFailed; ModelFailed when nobody answers."""
 
 
 class RegistrationStore(Protocol):

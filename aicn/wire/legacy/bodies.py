@@ -32,6 +32,12 @@ _BODIES: dict[Type, type[Any]] = {
     Type.CHAT_COMPLETION: pb.ChatCompletionBody,
     Type.IMAGE_GENERATION: pb.ImageGenerationBody,
 }
+_LOOKED_INTO: dict[tuple[Type, str], tuple[str, ...]] = {
+    (Type.HOST_INFO, "res"): ("os", "memory"),
+    (Type.CHAT_COMPLETION, "req"): ("wallet",),
+    (Type.CHAT_COMPLETION, "res"): ("usage",),
+    (Type.IMAGE_GENERATION, "req"): ("wallet",),
+}
 _LONGEST_NAME = 128  # characters of a project or model name, as everywhere
 _MOST_PROJECTS = 1000
 _MOST_MODELS = 1000  # of one project
@@ -70,6 +76,22 @@ def question(kind: Type, plain: bytes) -> Any:
     if not body.HasField("req"):
         raise ProtocolViolation(f"legacy: an answer of type {kind.name} where a question is expected")
     return body.req
+
+
+def check_complete(kind: int, plain: bytes, *, code: int) -> None:
+    """ProtocolViolation for a body that nodes of the existing network die of: a submessage that they look into is absent.
+
+    Types and bodies that they ignore pass. `code`: the message's; they do not look into the answer of a failure.
+    """
+    try:
+        known = Type(kind)
+        body = parse(known, plain)
+    except (ValueError, ProtocolViolation):
+        return
+    part = body.req if body.HasField("req") else body.res
+    needed = _LOOKED_INTO.get((known, body.WhichOneof("data")), ())
+    if not code and not all(part.HasField(name) for name in needed):
+        raise ProtocolViolation(f"legacy: a body of type {known.name} without {' or '.join(needed)}")
 
 
 # ------------------------------------------------------------------------------------------------------ peer identity
