@@ -191,8 +191,12 @@ async def test_hanging_up_stops_the_endpoint(asker: PeerId, stage: str) -> None:
     never = trio.Event()
     async with a_world(lambda _: STAGES[stage](never)) as world:
         answer = await world.askers[asker].open(WORKER, a_request())
-        with trio.move_on_after(0.05):
-            await all_of(answer)
+        async with trio.open_nursery() as client:
+            client.start_soon(all_of, answer)
+            await (
+                wait_all_tasks_blocked()
+            )  # until it has all that comes before the gate; a clock could strike before it begins
+            client.cancel_scope.cancel()
         await answer.aclose()
         await wait_all_tasks_blocked()
         assert world.endpoints.answers[0].closed
