@@ -8,6 +8,7 @@ from typing import Any, cast
 import trio
 
 from aicn.config.schema import Config
+from aicn.domain.hardware import HostInfo
 from aicn.domain.ids import PeerId
 from aicn.domain.inference import InferenceRequest
 from aicn.domain.nodes import Connection, NodeInfo
@@ -15,6 +16,7 @@ from aicn.domain.registration import Endpoint, Project
 from aicn.errors import AicnError, InvalidRequest, NotConnected, UnknownNode
 from aicn.node import Node
 from aicn.services.ports import Answer
+from tests.fakes.hardware import EXAMPLE
 
 OWN = PeerId("16Uiu2HAm5cygUrKCBxtNSMKKvgdr1saPM6XWcgnPyTvK4sdrARGL")
 OTHER = PeerId("16Uiu2HAmRTpigc7jAbsLndB2xDEBMAXLb887SBEFhfdJeEJNtqRM")
@@ -115,12 +117,27 @@ class FakeNodes:
 
     def __init__(self, registration: FakeRegistration) -> None:
         self.stopping = False
+        self.host = EXAMPLE
+        self.failure: Exception | None = None  # what every question raises
         self._registration = registration
 
     async def projects_of(self, node: PeerId) -> Sequence[Project]:
+        self._know(node)
+        return self._registration.projects()
+
+    async def info_of(self, node: PeerId) -> NodeInfo:
+        self._know(node)
+        return FakePeers().info()
+
+    async def host_info_of(self, node: PeerId) -> HostInfo:
+        self._know(node)
+        return self.host
+
+    def _know(self, node: PeerId) -> None:
+        if self.failure is not None:
+            raise self.failure
         if node != OWN:
             raise UnknownNode(f"nobody knows peer {node}")
-        return self._registration.projects()
 
 
 class FakeNode:
