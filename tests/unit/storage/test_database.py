@@ -11,7 +11,6 @@ import sys
 import threading
 import time
 from contextlib import closing
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -222,7 +221,7 @@ async def test_text_that_is_not_unicode_is_the_callers_fault(tmp_path: Path) -> 
 
 async def test_work_that_fails_leaves_nothing_and_holds_nothing_up(tmp_path: Path) -> None:
     def fail(connection: sqlite3.Connection) -> None:
-        connection.execute("insert into endpoint values ('p', 0, 'half', 'u', 0)")
+        connection.execute("insert into endpoint (project, position, model, url, type) values ('p', 0, 'half', 'u', 0)")
         raise KeyError
 
     async with open_database(tmp_path) as database:
@@ -235,10 +234,14 @@ async def test_work_that_fails_leaves_nothing_and_holds_nothing_up(tmp_path: Pat
 
 async def insert_held(database: Database, started: threading.Event, go: threading.Event) -> None:
     def work(connection: sqlite3.Connection) -> None:
-        connection.execute("insert into endpoint values ('p', 0, 'first', 'u', 0)")
+        connection.execute(
+            "insert into endpoint (project, position, model, url, type) values ('p', 0, 'first', 'u', 0)"
+        )
         started.set()
         assert go.wait(10)
-        connection.execute("insert into endpoint values ('p', 1, 'second', 'u', 0)")
+        connection.execute(
+            "insert into endpoint (project, position, model, url, type) values ('p', 1, 'second', 'u', 0)"
+        )
 
     await database.write(work)
 
