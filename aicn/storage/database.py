@@ -31,6 +31,7 @@ LOCK_FILE = "lock"
 READERS = 2  # reads here take under a millisecond: two at once keep a slow one from holding up the others
 BUSY_S = 5.0  # only an operator's sqlite3 shell can hold the lock against us, and not for long
 
+_WAY_OUT = f"; restore a backup, or move {DATABASE_FILE} and the files beside it away and register the models again"
 _MIGRATION_NAME = re.compile(r"(\d{4})_\w+\.sql")
 
 
@@ -95,8 +96,14 @@ def _open(directory: Path, stack: ExitStack) -> Database:
         for reader in readers:
             reader.execute("pragma query_only = on")
     except sqlite3.Error as error:
-        raise StartupError(f"database {path} cannot be opened: {error}") from error
+        raise StartupError(f"database {path} cannot be opened: {error}{_way_out(error)}") from error
     return Database(path, writer, readers)
+
+
+def _way_out(error: sqlite3.Error) -> str:
+    """What the operator can do, where it is the file's content that is wrong."""
+    damaged = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+    return _WAY_OUT if getattr(error, "sqlite_errorcode", 0) & 0xFF in damaged else ""
 
 
 @contextmanager
@@ -137,7 +144,7 @@ def _migrate(path: Path, connection: sqlite3.Connection) -> None:
     """Bring the schema up to date: each file in a transaction of its own that also counts `user_version` up."""
     (damage,) = connection.execute("pragma quick_check(1)").fetchone()
     if damage != "ok":
-        raise StartupError(f"database {path} is damaged: {' '.join(damage.split())}")
+        raise StartupError(f"database {path} is damaged: {' '.join(damage.split())}{_WAY_OUT}")
     (version,) = connection.execute("pragma user_version").fetchone()
     scripts = migrations()
     if version > len(scripts):
