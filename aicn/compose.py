@@ -24,6 +24,8 @@ from functools import partial
 import trio
 
 from aicn import __version__, logs
+from aicn.backends.fetcher import ImageFetcher
+from aicn.backends.ipfs import IpfsStore
 from aicn.backends.openai_http import open_endpoints
 from aicn.config.load import notify_socket
 from aicn.config.schema import Config, Limits
@@ -36,6 +38,7 @@ from aicn.node import Node
 from aicn.p2p import identity
 from aicn.p2p.host import open_host
 from aicn.runtime.local_model import LocalModelServer
+from aicn.services.images import Images
 from aicn.services.inference import Inference
 from aicn.services.nodes import Nodes
 from aicn.services.registration import Registration
@@ -83,7 +86,13 @@ async def open_node(config: Config) -> AsyncIterator[Node]:
         await registration.load()
         worker = Worker(
             registration,
-            endpoints,
+            Images(
+                endpoints,
+                ImageFetcher(config.images, connect_s=limits.connect_s),
+                IpfsStore(config.ipfs),
+                ipfs=config.ipfs,
+                limits=limits,
+            ),
             limits,
             request_bytes=config.http.body_bytes,
             wallet_required=config.wallet.required,

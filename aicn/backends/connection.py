@@ -104,13 +104,10 @@ class Connection:
         self._http.start_next_cycle()
         self.answered = self._sent = self._complete = False
 
-    async def exchange(self, target: Target, headers: list[tuple[bytes, bytes]], body: bytes) -> h11.Response:
-        """Post `body`; the head of the answer. Broken."""
-        length = (b"Content-Length", b"%d" % len(body))
-        request = h11.Request(method=b"POST", target=target.path, headers=[*target.headers, *headers, length])
-        head = self._http.send(request)
-        self._http.send_with_data_passthrough(h11.Data(data=body))  # counted only: the body goes out as it is
-        self._http.send(h11.EndOfMessage())
+    async def exchange(self, target: Target, headers: list[tuple[bytes, bytes]], body: bytes | None) -> h11.Response:
+        """Post `body`, or get when it is None; the head of the answer. Broken."""
+        head = self._send(target, headers, body)
+        body = body or b""
         try:
             if len(body) <= _ONE_SEND_BYTES:
                 await self._stream.send_all(head + body)
@@ -130,6 +127,18 @@ class Connection:
                 event, h11.InformationalResponse
             ):  # 100 Continue, 103 Early Hints …: the answer follows
                 raise Broken("answered something that is not HTTP/1.1")
+
+    def _send(self, target: Target, headers: list[tuple[bytes, bytes]], body: bytes | None) -> bytes:
+        """The head of the request as bytes; h11 counts the body, which goes out as it is."""
+        headers = [*target.headers, *headers]
+        if body is None:
+            head = self._http.send(h11.Request(method=b"GET", target=target.path, headers=headers))
+        else:
+            headers.append((b"Content-Length", b"%d" % len(body)))
+            head = self._http.send(h11.Request(method=b"POST", target=target.path, headers=headers))
+            self._http.send_with_data_passthrough(h11.Data(data=body))
+        self._http.send(h11.EndOfMessage())
+        return head
 
     def take(self) -> bytes | None:
         """All bytes of the body that have been read; b"" at its end, None when more must be read first. Broken."""
@@ -174,10 +183,10 @@ class Connection:
         self._socket.socket.close()
 
 
-async def dial(origin: Origin, tls: ssl.SSLContext | None) -> Connection:
-    """A new connection, to the first of the host's addresses that answers. Broken."""
+async def dial(origin: Origin, tls: ssl.SSLContext | None, *, address: str = "") -> Connection:
+    """A new connection, to `address` or else to the first of the host's addresses that answers. Broken."""
     try:
-        socket = await trio.open_tcp_stream(origin.host, origin.port)
+        socket = await trio.open_tcp_stream(address or origin.host, origin.port)
     except OSError as error:
         raise Broken(describe(error)) from error
     if tls is None:

@@ -22,6 +22,8 @@ from aicn.domain.registration import Endpoint
 from aicn.errors import AicnError, Busy, DeadlineExceeded, InvalidRequest, ModelFailed, TooLarge
 from aicn.services.ports import Answer
 from aicn.wire.completion import error_message, one_line, parse_completion, parse_object
+from aicn.wire.form import encode_form
+from aicn.wire.json_body import take
 from aicn.wire.sse import EventCutter, parse_usage
 
 _CHUNK_BYTES = 256 * 1024  # of a plain answer handed on at once: a yamux window
@@ -54,10 +56,11 @@ class OpenAIEndpoints:
         limits = self._limits
         started = trio.current_time()
         accept = b"text/event-stream" if request.stream else b"application/json"
+        content_type, body = _form(request) if request.parts else (b"application/json", request.body)
         response = await self._pool.post(
             endpoint.url,
-            headers=[(b"Content-Type", b"application/json"), (b"Accept", accept), *_own_headers(endpoint)],
-            body=request.body,
+            headers=[(b"Content-Type", content_type), (b"Accept", accept), *_own_headers(endpoint)],
+            body=body,
             within=limits.first_byte_s,
         )
         try:
@@ -94,6 +97,13 @@ class OpenAIEndpoints:
             raise ModelFailed(_NOT_LET_IN.format(response.origin, status))
         if status in (502, 503, 504):
             raise ModelFailed(f"the model endpoint {response.origin} does not work now (status {status})")
+
+
+def _form(request: InferenceRequest) -> tuple[bytes, bytes]:
+    """Content type and body for an endpoint that is given files: the client's fields beside them."""
+    members, _ = take(request.body)
+    content_type, body = encode_form(members, request.parts)
+    return content_type.encode(), body
 
 
 class _EndpointAnswer(Answer):

@@ -19,6 +19,8 @@ _KINDS = {
     "protocol_prefix": "protocol prefix such as /dbc",
     "name": "name of 1 to 128 printable characters",
     "file": "path of a file",
+    "folder": "path of a folder",
+    "url": "URL that begins with http:// or https://",
 }
 
 

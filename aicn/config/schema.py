@@ -191,6 +191,40 @@ class Wallet:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Ipfs:
+    """Where images go that models of this node draw."""
+
+    api: str = key(
+        "",
+        "RPC address of the IPFS node, such as http://127.0.0.1:5001; empty: none, and images are only answered inline.",
+        secret=True,
+        kind="url",
+    )
+    public_url: str = key(
+        "", "What clients are told as `ipfs_node` instead, such as the address of its gateway.", kind="url"
+    )
+    allowed_nodes: tuple[str, ...] = key(
+        (), "Other IPFS nodes that clients may ask for as `ipfs_node`: hosts, or host:port.", kind="name"
+    )
+    timeout_s: float = key(30.0, "Longest time to add one image, seconds.", least=0.1, most=3600)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Images:
+    """How the images are fetched that a model endpoint answers as an URL or path."""
+
+    fetch_s: float = key(30.0, "Longest time to fetch one, seconds.", least=0.1, most=3600)
+    private_hosts: tuple[str, ...] = key(
+        (),
+        "Hosts with private addresses that images are fetched from; the endpoint's own host always is one.",
+        kind="name",
+    )
+    local_paths: str = key(
+        "", "The folder below which a path that an endpoint answers is read; empty: none is.", kind="folder"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class LocalModel:
     """A model that this node runs itself: llama.cpp as a child process."""
 
@@ -231,6 +265,8 @@ class Config:
     storage: Storage = field(default_factory=Storage)
     limits: Limits = field(default_factory=Limits)
     wallet: Wallet = field(default_factory=Wallet)
+    ipfs: Ipfs = field(default_factory=Ipfs)
+    images: Images = field(default_factory=Images)
     local_model: LocalModel = field(default_factory=LocalModel)
     hardware: Hardware = field(default_factory=Hardware)
     logging: Logging = field(default_factory=Logging)

@@ -11,6 +11,7 @@ from typing import Any
 
 from aicn.config.keys import Key
 from aicn.domain.ids import parse_peer_id
+from aicn.domain.registration import check_url
 from aicn.errors import InvalidRequest
 
 _HOSTNAME = re.compile(r"(?=.{1,253}\Z)(?!-)[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?")
@@ -68,7 +69,7 @@ def check(key: Key, value: Any, *, base: Path) -> Any:
         _demand(text.strip() != "", value)
         return _absolute(text, base)
     text = _text(key, value)
-    return str(_absolute(text, base)) if key.kind == "file" and text else text
+    return str(_absolute(text, base)) if key.kind in ("file", "folder") and text else text
 
 
 def multiaddr_tcp(text: str) -> tuple[str, int, str | None]:
@@ -124,6 +125,8 @@ def _text(key: Key, value: Any) -> str:
             _demand(_PREFIX.fullmatch(text) is not None and len(text) <= _LONGEST_NAME, text)
         case "name":
             _demand(0 < len(text) <= _LONGEST_NAME and text.isprintable() and text == text.strip(), text)
+        case "url":
+            _demand(text == "" or _is_url(text), text)
         case "file":
             _demand(text == "" or _names_a_file(text), text)
     return text
@@ -142,6 +145,14 @@ def _within(key: Key, value: float) -> float:
 def _port(text: str) -> int:
     _demand(text.isascii() and text.isdigit() and len(text) <= 5 and int(text) <= 65535, text)
     return int(text)
+
+
+def _is_url(text: str) -> bool:
+    try:
+        check_url(text)
+    except InvalidRequest:
+        return False
+    return True
 
 
 def _names_a_file(text: str) -> bool:

@@ -132,6 +132,9 @@ class Topics(Protocol):
     def subscribers(self, topic: str) -> Sequence[PeerId]:
         """Connected peers that are members of `topic`."""
 
+    async def flush(self) -> None:
+        """Returns when what was published is on its way to the peers. They may not take it: the caller has a deadline."""
+
     def verify(self, signed: bytes) -> Message:
         """The message that somebody else passes on, checked against its sender's signature. ProtocolViolation."""
 

@@ -13,7 +13,7 @@ import time
 from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, Literal
 from urllib.parse import unquote_to_bytes
 
 from aicn.domain.inference import Kind, Part
@@ -165,7 +165,7 @@ def _inline(value: object) -> Inline:
         return ""
     if value not in ("url", "b64_json"):
         raise InvalidRequest('response_format: "url" or "b64_json" is needed; without it images go to IPFS')
-    return cast("Inline", value)
+    return value
 
 
 def _with(body: bytes, members: dict[str, object]) -> bytes:
