@@ -56,7 +56,9 @@ class Catalog:
     """Offers by node. Reads answer from an index: they cost what they return."""
 
     def __init__(self, own: PeerId, link: Callable[[PeerId], Link], *, clock: Callable[[], float] = time.time) -> None:
-        self._own = own
+        self.own = own
+        self.own_seq = 0  # the highest that this node is known to have used, also in earlier lives
+        self.own_signed = b""  # what it has announced last
         self._link = link
         self._clock = clock
         self._held: dict[PeerId, _Held] = {}
@@ -80,7 +82,10 @@ class Catalog:
         Not taken: what is older than what is known, expired, of the future, or more than there is room for.
         """
         now = self._clock()
-        if offer.node == self._own or offer.issued > now + SKEW_S or offer.expires - offer.issued > LONGEST_LIFE_S:
+        if offer.node == self.own:  # an echo
+            self.own_seq = max(self.own_seq, offer.seq)
+            return False
+        if offer.issued > now + SKEW_S or offer.expires - offer.issued > LONGEST_LIFE_S:
             return False
         held = self._held.get(offer.node)
         if held is not None and offer.seq <= held.offer.seq:
@@ -104,10 +109,11 @@ class Catalog:
 
     def set_own(self, offer: Offer, signed: bytes) -> None:
         """What this node has just announced."""
+        self.own_seq, self.own_signed = max(self.own_seq, offer.seq), signed
         if offer.leaving:
-            self._remove(self._own)
+            self._remove(self.own)
             self._order = None
-            self._tell(self._own)
+            self._tell(self.own)
         else:
             self._hold(_Held(offer, signed, offer.expires + SKEW_S, _weight(offer, signed)))
 
@@ -117,7 +123,7 @@ class Catalog:
         `for_good`: what others say of it is not believed again. Not so when it may be this node that has lost the network.
         """
         held = self._held.get(node)
-        if node == self._own or held is None or held.offer.seq > seq:
+        if node == self.own or held is None or held.offer.seq > seq:
             return False
         self._forget(node)
         if for_good:
@@ -212,12 +218,12 @@ class Catalog:
     # ---- inside ----
 
     def _link_to(self, node: PeerId) -> Link:
-        return _OWN if node == self._own else self._link(node)
+        return _OWN if node == self.own else self._link(node)
 
     def _distance(self, provider: Provider) -> tuple[bool, bool, bool, int, bool, float, str]:
         link = provider.link
         failed = link.connectivity is Connectivity.CANNOT_CONNECT
-        own = provider.node == self._own
+        own = provider.node == self.own
         rank, rtt = _NEARER[link.connectivity], link.rtt or math.inf
         return failed, _full(provider.model), not own, rank, link.relayed, rtt, provider.node
 

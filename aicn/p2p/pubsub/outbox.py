@@ -26,6 +26,7 @@ class Outbox:
         self._bytes = 0
         self._pace = Bucket(rate=RATE, burst=BURST)
         self._filled = trio.Event()
+        self._emptied = trio.Event()
 
     def __len__(self) -> int:
         return len(self._messages)
@@ -52,6 +53,13 @@ class Outbox:
         """Forget what is too old to be sent."""
         self._messages.clear()
         self._bytes = 0
+        self._emptied.set()
+
+    async def emptied(self) -> None:
+        """Waits until all messages have been taken, or dropped."""
+        while self._messages:
+            self._emptied = trio.Event() if self._emptied.is_set() else self._emptied
+            await self._emptied.wait()
 
     async def take(self) -> bytes:
         """What may be sent now, at least one frame; waits for it."""
@@ -69,4 +77,6 @@ class Outbox:
             self._pace.spend(1.0)
             parts.append(frame)
             size += len(frame)
+        if not self._messages:
+            self._emptied.set()
         return b"".join(parts)

@@ -51,6 +51,7 @@ _MESSAGES, _MESSAGES_BURST = 2000.0, 4000.0  # messages and RPCs per second, and
 _BYTES, _BYTES_BURST = float(16 << 20), float(64 << 20)  # bytes per second, and at once
 _UNSIGNED = 50.0  # messages that one with a wrong signature counts for
 _SEND_S = 30.0  # for a peer to take what is sent to it at once
+_WRITTEN_S = 0.05  # for the connections to write what their streams were given
 _AGAIN_S, _AGAIN_LONGEST_S = 0.1, 30.0  # before a stream to a connected peer is opened again
 
 Accept = Callable[[Message], bool]
@@ -137,6 +138,12 @@ class Topics:
         await self._pace.take(1.0)
         self._hand_on(message, topic, source=None)
         return message.SerializeToString()
+
+    async def flush(self) -> None:
+        """Returns when what was published is on its way to the peers. They may not take it: the caller has a deadline."""
+        for known in tuple(self._peers.values()):
+            await known.outbox.emptied()
+        await trio.sleep(_WRITTEN_S)
 
     def subscribers(self, topic: str) -> list[PeerId]:
         """Connected peers that are members of `topic`."""
