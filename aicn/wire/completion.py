@@ -13,6 +13,7 @@ from aicn.domain.inference import Kind
 from aicn.errors import ModelFailed
 
 _LONGEST_MESSAGE = 300  # characters of an endpoint's own words that are passed on
+_RESULTS = {Kind.CHAT: "choices", Kind.EMBEDDING: "data"}  # the list that a good answer has, with something in it
 
 
 def parse_completion(body: bytes | bytearray, kind: Kind, *, source: str) -> dict[str, Any]:
@@ -22,11 +23,11 @@ def parse_completion(body: bytes | bytearray, kind: Kind, *, source: str) -> dic
         raise ModelFailed(f"{source} answered something that is no JSON object")
     if answer.get("code", 0) not in (0, None):  # spec 2: "code: 0 is success"
         raise ModelFailed(f"{source} failed with code {one_line(answer['code'])}: {error_message(answer)}")
-    if kind is Kind.CHAT:
-        choices = answer.get("choices")
-        if not isinstance(choices, list) or not choices:
+    if (member := _RESULTS.get(kind)) is not None:
+        results = answer.get(member)
+        if not isinstance(results, list) or not results:
             why = f": {error_message(answer)}" if "error" in answer else ""
-            raise ModelFailed(f"{source} answered without choices{why}")
+            raise ModelFailed(f"{source} answered without {member}{why}")
     return answer
 
 

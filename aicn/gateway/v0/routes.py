@@ -6,12 +6,19 @@ from functools import partial
 
 from quart import Blueprint
 
-from aicn.gateway.v0 import chat, images, nodes, registration, swarm
+from aicn.gateway.v0 import chat, embedding, images, nodes, registration, swarm
 from aicn.gateway.v0.calls import Route
 from aicn.node import Node
 
 PREFIX = "/api/v0"
-ROUTES: tuple[Route, ...] = (*nodes.ROUTES, *registration.ROUTES, *swarm.ROUTES, *chat.ROUTES, *images.ROUTES)
+ROUTES: tuple[Route, ...] = (
+    *nodes.ROUTES,
+    *registration.ROUTES,
+    *swarm.ROUTES,
+    *chat.ROUTES,
+    *embedding.ROUTES,
+    *images.ROUTES,
+)
 
 
 def blueprint(node: Node) -> Blueprint:

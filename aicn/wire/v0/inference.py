@@ -33,6 +33,30 @@ def decode_project_chat(body: bytes) -> Chat:
     return _chat(*take(body, "node_id", "project"))
 
 
+@dataclass(frozen=True, slots=True)
+class Embed:
+    """`POST /embedding` (ours)."""
+
+    node_id: PeerId
+    project: str
+    model: str
+    body: bytes  # as sent, less `node_id` and `project`
+
+
+def decode_embed(body: bytes) -> Embed:
+    """What is to be embedded is a text, texts, or lists of tokens; which of them, and every other parameter, is the model's business."""
+    members, rest = take(body, "node_id", "project")
+    texts = members.get("input")
+    if not (isinstance(texts, str) and texts) and not (isinstance(texts, list) and texts and [] not in texts):
+        raise InvalidRequest("input: a text, or a list of texts or of tokens is needed")
+    return Embed(
+        node_id=parse_peer_id(members.get("node_id")),
+        project=fields.name(members, "project"),
+        model=fields.name(members, "model"),
+        body=rest,
+    )
+
+
 def _chat(members: dict[str, Any], rest: bytes) -> Chat:
     """What is inside a message, and every parameter that does not route, is the model's business."""
     messages = members.get("messages")

@@ -44,3 +44,10 @@ def test_a_strangers_words_are_one_short_line() -> None:
     assert error_message({"error": "plain"}) == "plain"
     assert error_message({"error": {"message": 5}, "detail": "fastapi"}) == "fastapi"
     assert error_message({}) == ""
+
+
+@pytest.mark.parametrize("body", [b"{}", b'{"data": []}', b'{"data": {}}', b'{"data": null, "error": "no"}'])
+def test_embeddings_without_data_are_none(body: bytes) -> None:
+    with pytest.raises(ModelFailed, match=r"^node X answered without data"):
+        parse_completion(body, Kind.EMBEDDING, source="node X")
+    assert parse_completion(b'{"data":[{}]}', Kind.EMBEDDING, source="node X") == {"data": [{}]}

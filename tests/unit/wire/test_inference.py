@@ -90,13 +90,18 @@ def test_a_long_chunk_travels_in_parts_below_the_frame_limit() -> None:
 ERRORS = [cls for cls in vars(errors).values() if isinstance(cls, type) and issubclass(cls, AicnError)]
 
 
-@pytest.mark.parametrize("cls", [cls for cls in ERRORS if cls is not AicnError])
+@pytest.mark.parametrize("cls", [cls for cls in ERRORS if cls not in (AicnError, errors.EndpointDown)])
 def test_every_error_comes_back_as_itself(cls: type[AicnError]) -> None:
     sent = cls("what happened", retry_after=2.5)
     received = wire.decode_answer(one_frame(wire.encode_failure(sent)))
     assert type(received) is cls
     assert isinstance(received, AicnError)
     assert (received.message, received.retry_after, received.fault) == ("what happened", 2.5, cls.fault)
+
+
+def test_an_endpoint_that_is_down_is_a_failed_model_to_a_peer() -> None:
+    received = wire.decode_answer(one_frame(wire.encode_failure(errors.EndpointDown("m"))))
+    assert type(received) is errors.ModelFailed
 
 
 def test_an_unknown_code_is_the_remotes_fault() -> None:
