@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 import socket
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from ipaddress import ip_address
 from threading import Lock
@@ -21,9 +22,11 @@ import ipfshttpclient  # type: ignore[import-untyped]
 import requests
 import trio
 import urllib3
-from ipfshttpclient import exceptions, requests_wrapper
+from ipfshttpclient import exceptions
+from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPConnection, HTTPSConnection
 
-from aicn.backends.connection import parse_target
+from aicn.backends.connection import Origin, parse_target
 from aicn.config.schema import Ipfs
 from aicn.errors import AicnError, IpfsFailed, ModelFailed
 from aicn.wire.completion import one_line
@@ -45,7 +48,6 @@ _NONSENSE = (
     AssertionError,
     RecursionError,
 )  # an answer of another shape
-_SCHEMES = ("http", "http+ip4", "http+ip6", "https", "https+ip4", "https+ip6")  # requests_wrapper's own
 
 
 class IpfsStore:
@@ -113,7 +115,7 @@ class _Line:
             self._sockets.clear()
 
 
-class _Adapter(requests_wrapper.HTTPAdapter):  # type: ignore[misc]  # untyped
+class _Adapter(HTTPAdapter):
     """requests' side of a connection: redirects refused, answers bounded, sockets held by `line`."""
 
     def __init__(self, line: _Line) -> None:
@@ -124,18 +126,17 @@ class _Adapter(requests_wrapper.HTTPAdapter):  # type: ignore[misc]  # untyped
         super().init_poolmanager(*args, **kwargs)
         line = self._line
 
-        class Http(requests_wrapper.HTTPConnection):  # type: ignore[misc]
+        class Plain(HTTPConnection):
             def _new_conn(self) -> socket.socket:
                 return line.hold(super()._new_conn())
 
-        class Https(requests_wrapper.HTTPSConnection):  # type: ignore[misc]
+        class Secure(HTTPSConnection):
             def _new_conn(self) -> socket.socket:
                 return line.hold(super()._new_conn())
 
-        http = type("HttpPool", (requests_wrapper.HTTPConnectionPool,), {"ConnectionCls": Http})
-        https = type("HttpsPool", (requests_wrapper.HTTPSConnectionPool,), {"ConnectionCls": Https})
         self.poolmanager.pool_classes_by_scheme = {
-            scheme: https if scheme.startswith("https") else http for scheme in _SCHEMES
+            "http": type("PlainPool", (urllib3.HTTPConnectionPool,), {"ConnectionCls": Plain}),
+            "https": type("SecurePool", (urllib3.HTTPSConnectionPool,), {"ConnectionCls": Secure}),
         }
 
     def send(self, *args: Any, **kwargs: Any) -> requests.Response:
@@ -164,23 +165,31 @@ def _work(api: str, work: Callable[[ipfshttpclient.Client], T], timeout_s: float
     auth = (unquote(parts.username), unquote(parts.password or "")) if parts.username else None
     address = f"/{_family(origin.host)}/{origin.host}/tcp/{origin.port}/{origin.scheme}"
     base = f"{parts.path.strip('/')}/api/v0".lstrip("/")
-    where = f"the IPFS node {origin}"
+    client = ipfshttpclient.Client(address, base, timeout=timeout_s)
+    with requests.Session() as session, _told_apart(origin):
+        session.trust_env = False  # no proxies: the node is the operator's own
+        session.auth = auth
+        session.mount(f"{origin.scheme}://", _Adapter(line))
+        client._client._session = session  # noqa: SLF001 - its own cannot be told any of this, and warns of what it does
+        return work(client)
+
+
+@contextmanager
+def _told_apart(origin: Origin) -> Iterator[None]:
+    """Turns what a call of the library raises into our errors."""
     try:
-        with ipfshttpclient.Client(address, base, auth=auth, timeout=timeout_s, session=True) as client:
-            session = client._client._session  # noqa: SLF001 - it offers no way in for an adapter
-            session.trust_env = False  # no proxies: the node is the operator's own
-            for scheme in _SCHEMES:
-                session.mount(f"{scheme}://", _Adapter(line))
-            return work(client)
+        yield
     except (exceptions.ConnectionError, exceptions.TimeoutError) as error:
         raise ModelFailed(f"no IPFS node answers at {origin}") from error
     except exceptions.ErrorResponse as error:
-        raise IpfsFailed(f"{where} refuses: {one_line(error)}") from error
+        raise IpfsFailed(f"the IPFS node {origin} refuses: {one_line(error)}") from error
     except exceptions.StatusError as error:
         status = getattr(getattr(error.original, "response", None), "status_code", "?")
-        raise IpfsFailed(f"{where} refuses: status {status}") from error
+        raise IpfsFailed(f"the IPFS node {origin} refuses: status {status}") from error
     except (exceptions.Error, requests.RequestException, urllib3.exceptions.HTTPError, OSError, *_NONSENSE) as error:
-        raise IpfsFailed(f"{where} answered what an IPFS node does not ({type(error).__name__})") from error
+        raise IpfsFailed(
+            f"the IPFS node {origin} answered what an IPFS node does not ({type(error).__name__})"
+        ) from error
 
 
 def _version(client: ipfshttpclient.Client) -> object:
