@@ -112,7 +112,7 @@ class Nodes:
             if frame is None:
                 raise Unreachable(f"peer {node} ended the stream without an answer")
             return wire.decode_answer(question, frame)
-        except TooLarge as error:  # not the caller's fault, as that class would have it
+        except (ProtocolViolation, TooLarge) as error:  # too large: not the caller's fault, as that class would have it
             raise ProtocolViolation(f"peer {node}: {error.message}") from None
         except AnswerBroken as error:  # there is no model that could have failed
             raise Unreachable(f"peer {node} went away before it answered: {error.message}") from None
