@@ -11,7 +11,9 @@ from aicn.errors import InvalidRequest
 
 PeerId = NewType("PeerId", str)
 
-_IDENTITY, _SHA2_256 = 0x00, 0x12  # the two multihash functions that a peer id may use
+# How many bytes follow the two multihash functions that a peer id may use: a whole public key as it is (Ed25519: 36; at most 42, or
+# it is hashed), or SHA2-256. So the beginning of an id, which is what people paste by mistake, is none.
+_SIZES = {0x00: range(36, 43), 0x12: range(32, 33)}
 _LONGEST = 64  # an identity id holds a key of at most 42 bytes: 60 characters of base58
 
 
@@ -30,4 +32,4 @@ def _is_peer_id(text: str) -> bool:
         digest = base58.b58decode(text)
     except ValueError:
         return False
-    return len(digest) >= 2 and digest[0] in (_IDENTITY, _SHA2_256) and digest[1] == len(digest) - 2
+    return len(digest) > 2 and len(digest) - 2 == digest[1] and digest[1] in _SIZES.get(digest[0], ())
