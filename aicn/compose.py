@@ -2,7 +2,7 @@
 
 serve
  ├─ signals                         the first one stops the node in order, a second one at once
- └─ open_node                       database → host → endpoints; closed in reverse
+ └─ open_node                       database → host → endpoints → directory; closed in reverse
      ├─ local model                 the child process, if configured
      └─ HTTP gateway                ends first: running requests get their grace
 """
@@ -29,6 +29,7 @@ from aicn.backends.ipfs import IpfsStore
 from aicn.backends.openai_http import open_endpoints
 from aicn.config.load import notify_socket
 from aicn.config.schema import Config, Limits
+from aicn.domain.offers import NodeType
 from aicn.domain.registration import Endpoint
 from aicn.errors import AicnError
 from aicn.gateway import server
@@ -36,8 +37,11 @@ from aicn.gateway.app import create_app
 from aicn.hardware.source import open_machine
 from aicn.node import Node
 from aicn.p2p import identity
-from aicn.p2p.host import open_host
+from aicn.p2p.host import Host, open_host
 from aicn.runtime.local_model import LocalModelServer
+from aicn.services.announcer import Announcer, Offered
+from aicn.services.catalog import Catalog
+from aicn.services.directory import Directory, open_directory
 from aicn.services.images import Images
 from aicn.services.inference import Inference
 from aicn.services.nodes import Nodes
@@ -45,8 +49,9 @@ from aicn.services.registration import Registration
 from aicn.services.worker import Worker
 from aicn.storage.addresses import Addresses
 from aicn.storage.database import open_database
+from aicn.storage.offers import Offers
 from aicn.storage.registrations import Registrations
-from aicn.wire import control, inference
+from aicn.wire import control, inference, offers
 
 log = logging.getLogger(__name__)
 
@@ -100,17 +105,33 @@ async def open_node(config: Config) -> AsyncIterator[Node]:
         nodes = Nodes(host, registration, machine, share_host_info=config.hardware.share)
         host.serve(inference.PROTOCOL, worker.serve)
         host.serve(control.PROTOCOL, nodes.serve)
-        yield Node(
-            config=config,
-            peers=host,
-            swarm=host,
-            topics=host.topics,
-            registration=registration,
-            worker=worker,
-            inference=Inference(host, worker, limits),
-            nodes=nodes,
-            started_at=trio.current_time(),
-        )
+        directory = _directory(config, host, nodes, Offered(registration, worker))
+        registration.on_change(directory.announcer.changed)
+        async with open_directory(directory, nodes, host.links, host.topics, Offers(database)):
+            yield Node(
+                config=config,
+                peers=host,
+                swarm=host,
+                topics=host.topics,
+                registration=registration,
+                worker=worker,
+                inference=Inference(host, worker, limits),
+                nodes=nodes,
+                directory=directory,
+                started_at=trio.current_time(),
+            )
+
+
+def _directory(config: Config, host: Host, nodes: Nodes, offered: Offered) -> Directory:
+    network, enabled = config.p2p.topic, config.directory.enabled
+    catalog = Catalog(host.id, host.links.link)
+    node_type = (NodeType.PUBLIC if config.p2p.relay_service else NodeType(0)) | (
+        NodeType.DIRECTORY if enabled else NodeType(0)
+    )
+    announcer = Announcer(
+        host, host.topics, catalog, offered.projects, topic=offers.topic(network), node_type=node_type
+    )
+    return Directory(nodes, host.links, host.topics, catalog, announcer, network=network, enabled=enabled)
 
 
 async def serve(config: Config, *, ready: Callable[[Node, str], None]) -> None:
@@ -143,6 +164,7 @@ async def _serve_node(
             await stop.wait()
             _notify_systemd("STOPPING=1")
             node.nodes.stopping = True
+            await node.directory.leave()
             with trio.move_on_after(grace_s):
                 await node.worker.drain()
         background.cancel_scope.cancel()

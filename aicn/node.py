@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from aicn.config.schema import Config
+from aicn.services.directory import Directory
 from aicn.services.inference import Inference
 from aicn.services.nodes import Nodes
 from aicn.services.ports import Peers, SwarmControl, Topics
@@ -24,4 +25,5 @@ class Node:
     worker: Worker
     inference: Inference
     nodes: Nodes
+    directory: Directory
     started_at: float  # trio.current_time()

@@ -238,6 +238,16 @@ class LocalModel:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Directory:
+    """What the node knows of the offers of others."""
+
+    enabled: bool = key(
+        True,
+        "Keep them: needed for /ai/projects and for requests that name no node. Its own are announced in any case.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Hardware:
     """What the node tells of its machine (/host/info)."""
 
@@ -268,5 +278,6 @@ class Config:
     ipfs: Ipfs = field(default_factory=Ipfs)
     images: Images = field(default_factory=Images)
     local_model: LocalModel = field(default_factory=LocalModel)
+    directory: Directory = field(default_factory=Directory)
     hardware: Hardware = field(default_factory=Hardware)
     logging: Logging = field(default_factory=Logging)

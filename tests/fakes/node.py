@@ -12,6 +12,7 @@ from aicn.domain.hardware import HostInfo
 from aicn.domain.ids import PeerId
 from aicn.domain.inference import InferenceRequest
 from aicn.domain.nodes import Connection, NodeInfo
+from aicn.domain.offers import Provider
 from aicn.domain.registration import Endpoint, Project
 from aicn.errors import AicnError, InvalidRequest, NotConnected, UnknownNode
 from aicn.node import Node
@@ -140,6 +141,36 @@ class FakeNodes:
             raise UnknownNode(f"nobody knows peer {node}")
 
 
+class FakeDirectory:
+    """Offers that a test has put in; `failure`, when set, is what every question raises."""
+
+    def __init__(self) -> None:
+        self.offers: dict[str, dict[str, list[Provider]]] = {}  # project → model → nodes
+        self.failure: Exception | None = None
+        self.asked: list[tuple[str, str | None, int]] = []
+
+    def projects(self) -> Sequence[str]:
+        self._fail()
+        return sorted(self.offers)
+
+    def models(self, project: str) -> Sequence[str]:
+        self._fail()
+        return sorted(self.offers.get(project, {}))
+
+    async def nearest(self, project: str, model: str | None, most: int) -> Sequence[Provider]:
+        self._fail()
+        self.asked.append((project, model, most))
+        models = self.offers.get(project, {})
+        return [one for name, found in models.items() if model in (None, name) for one in found][:most]
+
+    def members(self) -> Sequence[PeerId]:
+        return sorted((OWN, OTHER))
+
+    def _fail(self) -> None:
+        if self.failure is not None:
+            raise self.failure
+
+
 class FakeNode:
     """The fakes by name, and `node` as facades get it."""
 
@@ -151,6 +182,7 @@ class FakeNode:
         self.inference = FakeInference()
         self.registration = FakeRegistration()
         self.nodes = FakeNodes(self.registration)
+        self.directory = FakeDirectory()
 
     def node(self) -> Node:
         """Built inside the event loop, whose clock it notes."""
@@ -163,5 +195,6 @@ class FakeNode:
             worker=cast("Any", None),
             inference=cast("Any", self.inference),
             nodes=cast("Any", self.nodes),
+            directory=cast("Any", self.directory),
             started_at=trio.current_time(),
         )
