@@ -20,6 +20,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "daemon": ("aicn.cli.daemon", "Run a node until it is told to stop."),
         "config": ("aicn.cli.configuration", "Check or show a configuration."),
         "id": ("aicn.cli.id", "Show who the running node is."),
+        "host": ("aicn.cli.host", "Show the machine of a node."),
         "status": ("aicn.cli.status", "Show how the running node is doing."),
         "peers": ("aicn.cli.peers", "List the peers that the node is connected to."),
         "connect": ("aicn.cli.connect", "Connect the node to a peer."),

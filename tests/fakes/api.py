@@ -16,6 +16,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import Any
 
+from aicn.wire.v0.nodes import encode_host_info
+from tests.fakes.hardware import EXAMPLE
+
 ME = "16Uiu2HAmS4CErxrmPryJbbEX2HFQbLK8r8xCA5rmzdSU59rHc9AF"
 OTHER = "16Uiu2HAmRTpigc7jAbsLndB2xDEBMAXLb887SBEFhfdJeEJNtqRM"
 LOST = "16Uiu2HAm5cygUrKCBxtNSMKKvgdr1saPM6XWcgnPyTvK4sdrARGL"
@@ -27,6 +30,7 @@ class FakeApi:
 
     url: str = ""
     ready: bool = True
+    host: dict[str, Any] = field(default_factory=lambda: encode_host_info(EXAMPLE))
     projects: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     peers: list[str] = field(default_factory=lambda: [OTHER])
     script: list[bytes] = field(default_factory=list)
@@ -47,6 +51,8 @@ class FakeApi:
             case "/api/v0/swarm/peers":
                 one = {"addr": "/ip4/10.0.0.1/tcp/1", "latency": "1.5ms", "direction": "Outbound"}
                 return 200, [{"id": f"x-{i}", "peer": peer, **one} for i, peer in enumerate(self.peers)]
+            case "/api/v0/host/info":
+                return 200, ok | {"data": self.host}
             case "/api/v0/ai/project/peer":
                 if body["node_id"] == LOST:
                     return 504, {"code": 1004, "message": "it does not answer"}

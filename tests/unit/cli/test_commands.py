@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
-from click.testing import Result
+from click.testing import CliRunner, Result
 
+from aicn.cli.main import cli
+from aicn.domain.hardware import Disk, HostInfo
+from aicn.wire.v0.nodes import encode_host_info
 from tests.fakes.api import LOST, ME, OTHER, FakeApi
 
 Aicn = Callable[..., Result]
@@ -23,7 +27,7 @@ def test_no_node_is_said_with_what_to_do(aicn: Aicn) -> None:
     with socket.socket() as taken:  # bound and not listening: nobody else can answer there
         taken.bind(("127.0.0.1", 0))
         place = f"127.0.0.1:{taken.getsockname()[1]}"
-        for command in (["id"], ["status"], ["peers"], ["models"], ["chat", "hi"], ["unregister", "P"]):
+        for command in (["id"], ["host"], ["status"], ["peers"], ["models"], ["chat", "hi"], ["unregister", "P"]):
             result = aicn(*command, "--api", place)
             assert result.exit_code == 1
             assert result.stderr == f"Error: no node answers at {place}; start one with: aicn daemon\n"
@@ -49,6 +53,29 @@ def test_id(aicn: Aicn, api: FakeApi) -> None:
     shown = aicn("id", "--api", api.url).stdout
     assert f"/ip4/127.0.0.1/tcp/6001/p2p/{ME}" in shown
     assert json.loads(aicn("id", "--json", "--api", api.url).stdout)["peer_id"] == ME
+
+
+def test_host(aicn: Aicn, api: FakeApi) -> None:
+    shown = aicn("host", "--api", api.url).stdout
+    for words in (
+        ME,
+        "Microsoft Windows 11 Pro 10.0.22631.3737 Build 22631.3737 x86_64",
+        "Intel(R) Core(TM) i7-8700 CPU @ 3.20GHz, 6 cores, 12 threads",
+        "16.0 GiB",
+        "1863.0 GiB HDD WDC WD20EJRX-89G3VY0",
+        "qdesk Qdesk Virtual Display Adapter",
+        " NVIDIA GeForce RTX 2080 Ti",
+    ):
+        assert words in shown
+    assert "NVIDIA NVIDIA" not in shown
+    assert json.loads(aicn("host", OTHER, "--json", "--api", api.url).stdout) == api.host
+    assert api.requests[-1] == ("/api/v0/host/info", {"node_id": OTHER})
+
+
+def test_host_of_a_machine_of_which_nothing_is_known(aicn: Aicn, api: FakeApi) -> None:
+    api.host = encode_host_info(HostInfo(disk=(Disk("unknown", 0),)))
+    shown = aicn("host", "--api", api.url).stdout
+    assert [line.split()[1:] for line in shown.splitlines()[3:]] == [["none"], ["unknown"], ["unknown"], ["none"]]
 
 
 def test_status_of_a_ready_node(aicn: Aicn, api: FakeApi) -> None:
@@ -130,6 +157,40 @@ def test_register_says_what_it_replaced(aicn: Aicn, api: FakeApi) -> None:
     assert api.requests[-1] == ("/api/v0/ai/project/register", {"project": "P", "models": models})
     assert "m1" in result.stderr
     assert json.loads(aicn(*args, "--json").stdout) == {"project": "P", "models": ["m2"], "replaced": ["m1"]}
+
+
+def test_register_with_a_key_headers_and_a_probe_shows_none_of_them(
+    aicn: Aicn, api: FakeApi, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    api.projects[ME] = []
+    url = "https://models.example/v1/chat/completions"
+    args = ("register", "P", "--model", "m", url, "--header", "X-A: s3cret: 1", "--header", "X-B:", "--probe")
+    (tmp_path / "key").write_text("s3cret-file\n")
+    monkeypatch.setenv("AICN_API_KEY", "s3cret-variable")
+    for more, stdin, key in (
+        (("--api-key-file", str(tmp_path / "key")), None, "s3cret-file"),
+        (("--api-key-file", "-"), "s3cret-stdin\n", "s3cret-stdin"),
+        (("--api-key", "s3cret-argument"), None, "s3cret-argument"),
+    ):
+        result = aicn(*args, *more, "--api", api.url, stdin=stdin)
+        assert result.exit_code == 0, result.output
+        secrets = {"api_key": key, "headers": {"X-A": "s3cret: 1", "X-B": ""}}
+        model = {"model": "m", "api": url, "type": 0, **secrets}
+        assert api.requests[-1] == ("/api/v0/ai/project/register", {"project": "P", "models": [model], "probe": True})
+        assert "s3cret" not in result.output
+    with_variable = CliRunner().invoke(cli, ["register", "P", "--model", "m", url, "--api", api.url])
+    assert with_variable.exit_code == 0
+    assert "s3cret" not in with_variable.output
+    assert api.requests[-1][1]["models"][0]["api_key"] == "s3cret-variable"
+
+
+@pytest.mark.parametrize("headers", [["s3cret"], ["X: s3cret", "X: s3cret"]])
+def test_a_header_that_is_none_is_not_repeated(aicn: Aicn, api: FakeApi, headers: list[str]) -> None:
+    options = [part for header in headers for part in ("--header", header)]
+    result = aicn("register", "P", "--model", "m", "http://h/", *options, "--api", api.url)
+    assert result.exit_code == 2
+    assert "s3cret" not in result.output
+    assert not api.requests
 
 
 def test_unregister_a_project_or_one_model(aicn: Aicn, api: FakeApi) -> None:
