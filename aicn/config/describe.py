@@ -22,7 +22,7 @@ All keys are optional: an empty file is a valid configuration.
 
 - **Environment.** `AICN_<SECTION>_<KEY>` overrides a key (the tables name each variable). Lists are comma separated or a TOML
   array, tables are TOML inline tables, switches are `true` or `false`. An `AICN_` variable that is no key is an error;
-  `AICN_CONFIG` and `AICN_API` belong to the command line.
+  `AICN_CONFIG`, `AICN_API` and `AICN_API_KEY` belong to the command line.
 - **Paths** that are relative start at the directory of the file, wherever the node is started; `~` is the home directory.
 - **Errors.** An unknown key, a wrong type or an impossible value ends the program with exit code 2 and one line that names the file
   (or variable), the key, what was expected, and the nearest valid key. `aicn config check` does nothing else.

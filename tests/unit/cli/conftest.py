@@ -22,6 +22,8 @@ def aicn() -> Callable[..., Result]:
     """`aicn("init", "--dir", "x")` as on the command line, without the caller's AICN_ variables."""
 
     def call(*args: str, stdin: str | None = None) -> Result:
-        return CliRunner(env={"AICN_API": None, "AICN_CONFIG": None}).invoke(cli, args, input=stdin)
+        return CliRunner(env={"AICN_API": None, "AICN_API_KEY": None, "AICN_CONFIG": None}).invoke(
+            cli, args, input=stdin
+        )
 
     return call

@@ -76,6 +76,7 @@ def test_the_environment_wins_over_the_file(tmp_path: Path) -> None:
         "AICN_STORAGE_DIR": "elsewhere",
         "AICN_CONFIG": "not for load",
         "AICN_API": "not for load",
+        "AICN_API_KEY": "not for load either",
         "PATH": "/bin",
     }
     config = load(path, environ)
