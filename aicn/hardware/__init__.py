@@ -1,1 +1,1 @@
-"""This machine, as spec 1 wants it told; the only importer of psutil, cpuinfo and pynvml."""
+"""This machine, as spec 1 wants it told; the only importer of cpuinfo and pynvml."""

@@ -13,7 +13,7 @@ from aicn.wire import control
 from tests.hostile.attacker import THROWN_OUT, Attacker, enough, frame
 from tests.hostile.table import POUR_S, abuse
 
-QUESTION = proposal(control.PROTOCOL) + control.encode_projects_request()
+QUESTION = proposal(control.PROTOCOL) + control.encode_request(control.PROJECTS, None)
 _AT_ONCE = 500  # frames in one write
 _MOST = 65_519  # bytes of one noise record
 

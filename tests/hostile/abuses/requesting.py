@@ -19,7 +19,7 @@ from tests.hostile.table import POUR_S, abuse
 from tests.hostile.victim import LONG_MODEL, MODEL, PROJECT
 
 INFERENCE, CONTROL = inference.PROTOCOL, control.PROTOCOL
-QUESTION = control.encode_projects_request()
+QUESTION = control.encode_request(control.PROJECTS, None)
 
 
 def request(*, model: str = MODEL, seconds: float = 30, body: bytes = b'{"messages":[],"stream":true}') -> bytes:

@@ -126,6 +126,27 @@ async def test_a_driver_that_hangs_costs_its_own_part_only(
             await trio.to_thread.run_sync(threading.Event().wait, 0.001)
 
 
+async def test_a_node_that_stops_does_not_wait_for_a_driver_that_hangs() -> None:
+    counted = Counted()
+    go, hangs = threading.Event(), threading.Event()
+
+    def hang() -> tuple[Adapter, ...]:
+        hangs.set()
+        go.wait(60)
+        return ()
+
+    counted.told["driver"] = hang
+    try:
+        with trio.fail_after(20):
+            async with open_machine(Hardware(), counted.readers()) as machine:
+                with trio.move_on_after(0):
+                    await machine.read()
+                await trio.to_thread.run_sync(hangs.wait, 10)
+        assert not go.is_set()
+    finally:
+        go.set()
+
+
 async def test_a_reader_that_breaks_is_unknown_and_is_tried_again(
     mock_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
