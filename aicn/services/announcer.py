@@ -65,14 +65,15 @@ class Announcer:
         self._left = False
 
     def changed(self) -> None:
-        """What is offered is another than before."""
+        """What is offered is another than before: who asks this node hears it at once, others when it is announced."""
+        self._catalog.change_own(self._fitting())
         self._changed.set()
 
     async def run(self) -> None:
         """Announce until cancelled; `leave` comes after it."""
         while True:
             self._changed = trio.Event()
-            await self._announce(self._offered())
+            await self._announce(self._fitting())
             await trio.sleep(PAUSE_S)
             with trio.move_on_after(ANNOUNCE_S - PAUSE_S):
                 await self._until_due()
@@ -103,9 +104,11 @@ class Announcer:
             if model.in_flight >= (model.slots / 2 if (project.name, model.name) in self._full else model.slots)
         )
 
-    async def _announce(self, projects: Sequence[OfferedProject], *, leaving: bool = False) -> None:
+    def _fitting(self) -> tuple[OfferedProject, ...]:
+        return wire.fit(self._offered(), spare=_ENVELOPE_BYTES)
+
+    async def _announce(self, projects: tuple[OfferedProject, ...], *, leaving: bool = False) -> None:
         now = time.time()
-        fitting = wire.fit(projects, spare=_ENVELOPE_BYTES)
         self._seq = max(self._catalog.own_seq + 1, int(now * 1000))
         self._full = self._full_ones()
         self._heard = bool(self._topics.subscribers(self._topic))
@@ -114,8 +117,8 @@ class Announcer:
             seq=self._seq,
             issued=now,
             expires=now + LIFE_S,
-            node_type=self._node_type | (NodeType.MODEL if fitting else NodeType(0)),
-            projects=fitting,
+            node_type=self._node_type | (NodeType.MODEL if projects else NodeType(0)),
+            projects=projects,
             protocols=tuple(name for name in self._peers.info().protocols if name.startswith(_OURS)),
             leaving=leaving,
         )

@@ -16,12 +16,12 @@ import math
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from aicn.domain.ids import PeerId
 from aicn.domain.inference import Kind
 from aicn.domain.nodes import Connectivity, Link
-from aicn.domain.offers import LONGEST_LIFE_S, SKEW_S, Offer, OfferedModel, Provider
+from aicn.domain.offers import LONGEST_LIFE_S, SKEW_S, Offer, OfferedModel, OfferedProject, Provider
 
 MOST_OFFERS = 10_000  # nodes
 MOST_WEIGHT = 64 << 20  # bytes that all offers may take in memory, roughly
@@ -116,6 +116,12 @@ class Catalog:
             self._tell(self.own)
         else:
             self._hold(_Held(offer, signed, offer.expires + SKEW_S, _weight(offer, signed)))
+
+    def change_own(self, projects: tuple[OfferedProject, ...]) -> None:
+        """What this node offers has changed; what it has announced is handed on until it has announced that."""
+        held = self._held.get(self.own)
+        if held is not None:
+            self._hold(replace(held, offer=replace(held.offer, projects=projects)))
 
     def lose(self, node: PeerId, seq: int, *, for_good: bool = True) -> bool:
         """The node does not answer: its offers up to `seq` are dropped; whether there was one.

@@ -24,8 +24,8 @@ from aicn.wire.pb import control_pb2, inference_pb2
 from aicn.wire.pb import offers_pb2 as pb
 
 OFFER_BYTES = 128 * 1024  # largest announcement: a thousand models with long names
-MOST_PROJECTS = 100  # of one node
-MOST_MODELS = 1000  # of one node, over all projects
+MOST_PROJECTS = 300  # of one node, which may register 256
+MOST_MODELS = 1024  # of one node, over all projects; it may register 1000
 PAGE_BYTES = 512 * 1024  # of signed offers in one answer; several of the largest
 _MOST_IN_PAGE = 8192  # an empty offer in its envelope has 160 bytes, so that a page of ours holds fewer
 _LONGEST_ID = 64  # characters of a peer id

@@ -6,13 +6,14 @@ from functools import partial
 
 from quart import Blueprint
 
-from aicn.gateway.v0 import chat, embedding, images, nodes, registration, swarm
+from aicn.gateway.v0 import chat, directory, embedding, images, nodes, registration, swarm
 from aicn.gateway.v0.calls import Route
 from aicn.node import Node
 
 PREFIX = "/api/v0"
 ROUTES: tuple[Route, ...] = (
     *nodes.ROUTES,
+    *directory.ROUTES,
     *registration.ROUTES,
     *swarm.ROUTES,
     *chat.ROUTES,
