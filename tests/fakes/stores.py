@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
+from aicn.domain.ids import PeerId
 from aicn.domain.nodes import DialOutcome, KnownAddress
 from aicn.domain.registration import Endpoint
 
@@ -59,6 +60,28 @@ class MemoryAddresses:
         for key, one in list(self.known.items()):
             if one.failures >= 10 and one.connected_at < old:
                 del self.known[key]
+
+    def _fail(self) -> None:
+        if self.failure is not None:
+            raise self.failure
+
+
+class MemoryOffers:
+    """OfferStore without a disk; `failure`, when set, is what every call raises."""
+
+    def __init__(self) -> None:
+        self.signed: dict[PeerId, bytes] = {}
+        self.failure: Exception | None = None
+
+    async def load(self) -> Sequence[bytes]:
+        self._fail()
+        return [self.signed[node] for node in sorted(self.signed)]
+
+    async def save(self, signed: Mapping[PeerId, bytes], gone: Collection[PeerId]) -> None:
+        self._fail()
+        for node in gone:
+            self.signed.pop(node, None)
+        self.signed.update(signed)
 
     def _fail(self) -> None:
         if self.failure is not None:
