@@ -103,7 +103,9 @@ class Images:
                 raise InvalidRequest(f"ipfs_node{error.message.removeprefix('url')}") from None
             theirs = _origin(asked)
             if theirs not in {_origin(url) for url in (own, self._ipfs.public_url) if url}:
-                if not {urlsplit(asked).hostname, urlsplit(theirs).netloc} & set(self._ipfs.allowed_nodes):
+                if not {urlsplit(asked).hostname, urlsplit(theirs).netloc} & {
+                    node.lower() for node in self._ipfs.allowed_nodes
+                }:
                     raise IpfsFailed(
                         f"ipfs_node: {theirs} is not in ipfs.allowed_nodes of the node with the model; leave ipfs_node empty"
                     )

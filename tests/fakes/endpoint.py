@@ -8,6 +8,9 @@
         ...
         await endpoint.wait_cancelled()               # until a client has hung up on an answer
 
+It draws, too, at `endpoint.images_url`: PNGs answered as `endpoint.dialect` says, "url" or "b64_json", in the form of spec 2;
+`draw_png(number)` makes the same ones, numbered from 0 in the order in which they were asked for.
+
 `?tokens=` `&delay=` `&first=` (milliseconds) in the URL win over the attributes; `GET /stats` answers the counters as JSON.
 `python -m tests.fakes.endpoint [--port N] [--tokens N] [--delay-ms N] [--first-ms N]` runs it as a process of its own; its first
 line of output is its URL.
@@ -22,6 +25,7 @@ given to the first script, and so on; the last script serves all further ones. `
 from __future__ import annotations
 
 import argparse
+import base64
 import json
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -31,6 +35,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import h11
 import trio
+
+from tests.fakes.png import draw_png
 
 SSE = "text/event-stream; charset=utf-8"
 
@@ -183,11 +189,18 @@ class FakeEndpoint:
     total: int = 0  # answers ever begun
     cancelled: int = 0  # answers whose client left before the end
     bodies: list[bytes] = field(default_factory=list)  # of the requests, in order
+    content_types: list[str] = field(default_factory=list)  # of the same
+    dialect: str = "url"  # of image answers
+    drawn: int = 0  # images
     _left: trio.Event = field(default_factory=trio.Event)
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}/v1/chat/completions"
+
+    @property
+    def images_url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/v1/images/generations"
 
     @property
     def stats(self) -> dict[str, int]:
@@ -240,7 +253,12 @@ async def _serve_connection(endpoint: FakeEndpoint, stream: trio.SocketStream) -
         if request.target == "/stats":
             await stream.send_all(response(200, json.dumps(endpoint.stats).encode()))
             continue
+        if request.method == "GET":  # an image that was answered as a URL
+            number = int(request.target.removeprefix("/drawn/").removesuffix(".png"))
+            await stream.send_all(response(200, draw_png(number), "image/png"))
+            continue
         endpoint.bodies.append(request.body)
+        endpoint.content_types.append(request.headers.get("content-type", ""))
         endpoint.open += 1
         endpoint.total += 1
         finished = False
@@ -271,6 +289,10 @@ async def _answer(endpoint: FakeEndpoint, stream: trio.SocketStream, request: Re
     tokens = int(query.get("tokens", [str(endpoint.tokens)])[0])
     delay_s = float(query["delay"][0]) / 1000 if "delay" in query else endpoint.delay_s
     first_s = float(query["first"][0]) / 1000 if "first" in query else endpoint.first_s
+    if "/images/" in request.target:
+        await trio.sleep(first_s)
+        await stream.send_all(response(200, _draw(endpoint, request)))
+        return
     asked = json.loads(request.body)
     model = asked.get("model", "")
     usage = {"prompt_tokens": 5, "completion_tokens": tokens, "total_tokens": 5 + tokens}
@@ -295,6 +317,20 @@ async def _answer(endpoint: FakeEndpoint, stream: trio.SocketStream, request: Re
         await stream.send_all(http_chunk(_event(model, {"content": f"tok{i} "}, None)))
     last = _event(model, {}, "stop", usage) + b"data: [DONE]\n\n"
     await stream.send_all(http_chunk(last) + http_chunk(b""))
+
+
+def _draw(endpoint: FakeEndpoint, request: Received) -> bytes:
+    """Spec 2's answer with as many images as were asked for; one to a form."""
+    is_json = request.headers.get("content-type", "").startswith("application/json")
+    count = json.loads(request.body).get("n", 1) if is_json else 1
+    data = []
+    for number in range(endpoint.drawn, endpoint.drawn + count):
+        if endpoint.dialect == "url":
+            data.append({"url": f"http://127.0.0.1:{endpoint.port}/drawn/{number}.png"})
+        else:
+            data.append({"b64_json": base64.b64encode(draw_png(number)).decode(), "revised_prompt": "a square"})
+    endpoint.drawn += count
+    return json.dumps({"code": 0, "message": "success", "created": 1589478378, "data": data}).encode()
 
 
 def _event(model: str, delta: dict[str, str], finish: str | None, usage: dict[str, int] | None = None) -> bytes:

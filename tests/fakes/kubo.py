@@ -96,60 +96,66 @@ def _files(content_type: str, body: bytes) -> list[bytes]:
     return [piece.partition(b"\r\n\r\n")[2] for piece in pieces]
 
 
-def _serve(kubo: Kubo) -> None:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+class _Server(ThreadingHTTPServer):
+    def __init__(self, kubo: Kubo) -> None:
+        self.kubo = kubo
+        super().__init__(("127.0.0.1", 0), _Handler)
 
-        def do_POST(self) -> None:
-            url = urlsplit(self.path)
-            query = parse_qs(url.query)
-            body = self._body()
-            try:
-                self._answer(200, self._result(url.path.removeprefix("/api/v0/"), query, body))
-            except KeyError as error:
-                self._answer(500, json.dumps({"Message": str(error), "Code": 0, "Type": "error"}).encode())
-            except NotImplementedError:
-                self._answer(404, b"404 page not found")
 
-        def _result(self, command: str, query: dict[str, list[str]], body: bytes) -> bytes:
-            match command:
-                case "version":
-                    return json.dumps({"Version": VERSION, "Commit": "", "Repo": "14"}).encode()
-                case "add":
-                    pin = query.get("pin", ["true"])[0].lower() == "true"
-                    [data] = _files(self.headers["Content-Type"], body)
-                    cid = kubo.add(data, pin=pin)
-                    return json.dumps({"Name": cid, "Hash": cid, "Size": str(len(data))}).encode() + b"\n"
-                case "cat":
-                    return kubo.cat(query["arg"][0])
-                case "pin/ls":
-                    return json.dumps({"Keys": {pin: {"Type": "recursive"} for pin in kubo.pins()}}).encode()
-            raise NotImplementedError(command)
+class _Handler(BaseHTTPRequestHandler):
+    """The calls, on the `kubo` of the server."""
 
-        def _body(self) -> bytes:
-            if self.headers.get("Transfer-Encoding") != "chunked":
-                return self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            body = b""
-            while size := int(self.rfile.readline(), 16):
-                body += self.rfile.read(size)
-                self.rfile.readline()
+    server: _Server
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        url = urlsplit(self.path)
+        query = parse_qs(url.query)
+        body = self._body()
+        try:
+            self._answer(200, self._result(url.path.removeprefix("/api/v0/"), query, body))
+        except KeyError as error:
+            self._answer(500, json.dumps({"Message": str(error), "Code": 0, "Type": "error"}).encode())
+        except NotImplementedError:
+            self._answer(404, b"404 page not found")
+
+    def _result(self, command: str, query: dict[str, list[str]], body: bytes) -> bytes:
+        match command:
+            case "version":
+                return json.dumps({"Version": VERSION, "Commit": "", "Repo": "14"}).encode()
+            case "add":
+                pin = query.get("pin", ["true"])[0].lower() == "true"
+                [data] = _files(self.headers["Content-Type"], body)
+                cid = self.server.kubo.add(data, pin=pin)
+                return json.dumps({"Name": cid, "Hash": cid, "Size": str(len(data))}).encode() + b"\n"
+            case "cat":
+                return self.server.kubo.cat(query["arg"][0])
+            case "pin/ls":
+                return json.dumps({"Keys": {pin: {"Type": "recursive"} for pin in self.server.kubo.pins()}}).encode()
+        raise NotImplementedError(command)
+
+    def _body(self) -> bytes:
+        if self.headers.get("Transfer-Encoding") != "chunked":
+            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        body = b""
+        while size := int(self.rfile.readline(), 16):
+            body += self.rfile.read(size)
             self.rfile.readline()
-            return body
+        self.rfile.readline()
+        return body
 
-        def _answer(self, status: int, body: bytes) -> None:
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+    def _answer(self, status: int, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
 
-        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - its name upstream
-            """Quiet."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        print(f"http://127.0.0.1:{server.server_address[1]}", flush=True)
-        server.serve_forever()
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - its name upstream
+        """Quiet."""
 
 
 if __name__ == "__main__":
-    _serve(Kubo(Path(sys.argv[1])))
+    with _Server(Kubo(Path(sys.argv[1]))) as server:
+        print(f"http://127.0.0.1:{server.server_address[1]}", flush=True)
+        server.serve_forever()
