@@ -28,6 +28,7 @@ TICKS = os.sysconf("SC_CLK_TCK")
 CONFIG = """\
 [p2p]
 listen = ["/ip4/127.0.0.1/tcp/0"]
+bootstrap = {bootstrap}
 dht_mode = "server"
 
 [http]
@@ -71,6 +72,11 @@ class Daemon(Vitals):
     ready_s: float  # from spawning it to /readyz answering 200
     log: Path
 
+    def address(self) -> str:
+        """Where others reach it, as a multiaddr that ends in its peer id."""
+        me = self.call("/id")
+        return f"{me['addresses'][0]}/p2p/{me['peer_id']}"
+
     def call(self, path: str, body: dict[str, Any] | None = None) -> Any:
         """POST `body`, or GET without one; the answer's `data` when it has an envelope. BenchError."""
         data = None if body is None else json.dumps(body).encode()
@@ -91,13 +97,13 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def daemon(name: str, directory: Path) -> Iterator[Daemon]:
-    """A new node with its own fresh data directory; ready when it is given."""
+def daemon(name: str, directory: Path, *bootstrap: str) -> Iterator[Daemon]:
+    """A new node with its own fresh data directory, which joins through `bootstrap`; ready when it is given."""
     shutil.rmtree(directory, ignore_errors=True)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("AICN_")}
     subprocess.run([AICN, "init", "--dir", directory], check=True, stdout=subprocess.DEVNULL, env=environment)
     port = free_port()
-    (directory / "config.toml").write_text(CONFIG.format(port=port))
+    (directory / "config.toml").write_text(CONFIG.format(port=port, bootstrap=json.dumps(bootstrap)))
     log = directory / "log"
     start = time.monotonic()
     with log.open("wb") as out:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import resource
 import statistics
 import subprocess
@@ -17,11 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from bench import client
+from bench.client import WORK
 from bench.nodes import BenchError, Daemon, daemon, fake_endpoint
 from bench.report import Figure, last_recorded, record, table, text
 from bench.rows import IDLE, ROWS, START, Row
 
-WORK = Path(__file__).parent.parent / ".bench"
 PROJECT = "bench"
 REPEATS = 3  # of each load through the nodes; the figures are medians: machines are noisy
 SAMPLE_S = 0.1  # between two looks at the memory of the nodes
@@ -63,7 +63,7 @@ def _arguments() -> argparse.Namespace:
 
 def measure(arguments: argparse.Namespace) -> tuple[list[Figure], int]:
     """All figures asked for, and the number of requests that the nodes lost."""
-    load = _build()
+    load = client.build()
     wanted = [row for row in ROWS if not arguments.only or row.id in arguments.only]
     figures: list[Figure] = []
     lost = 0
@@ -105,8 +105,7 @@ class Bed:
         """The worker has a model per kind of answer; the gateway knows the worker."""
         models = {row.model: {"model": row.model, "api": self.endpoint + row.query, "type": 0} for row in ROWS}
         self.worker.call("/ai/project/register", {"project": PROJECT, "models": list(models.values())})
-        me = self.worker.call("/id")
-        self.gateway.call("/swarm/connect", {"node_addr": f"{me['addresses'][0]}/p2p/{me['peer_id']}"})
+        self.gateway.call("/swarm/connect", {"node_addr": self.worker.address()})
 
     def prove(self) -> None:
         """Show that what stands around the nodes is much faster than they can be."""
@@ -138,18 +137,8 @@ class Bed:
         return result
 
     def _run(self, url: str, row: Row, requests: int) -> dict[str, Any]:
-        body = {
-            "node_id": self.worker.call("/id")["peer_id"],
-            "project": PROJECT,
-            "model": row.model,
-            "messages": [{"role": "user", "content": "Why is the sky blue? " * 4}],
-            "stream": row.stream,
-        }
-        flags = ["-c", row.clients, "-n", requests, "-spread", f"{row.spread_s}s", f"-stream={str(row.stream).lower()}"]
-        command = [self.load, "run", *flags, url, json.dumps(body)]
-        done = subprocess.run([str(part) for part in command], check=True, stdout=subprocess.PIPE, timeout=300)
-        result: dict[str, Any] = json.loads(done.stdout)
-        return result
+        body = client.chat(self.worker.call("/id")["peer_id"], PROJECT, row.model, stream=row.stream)
+        return client.run(self.load, url, body, clients=row.clients, requests=requests, spread_s=row.spread_s)
 
 
 class _Memory:
@@ -174,14 +163,6 @@ class _Memory:
             self.most = [max(most, d.rss_mb()) for most, d in zip(self.most, self._daemons, strict=True)]
             if self._over.wait(SAMPLE_S):
                 return
-
-
-def _build() -> Path:
-    """The Go program of bench/load; go itself sees whether there is anything to do."""
-    WORK.mkdir(exist_ok=True)
-    program = WORK / "load"
-    subprocess.run(["go", "build", "-o", program, "."], check=True, cwd=Path(__file__).parent / "load")
-    return program
 
 
 def _start_s() -> float:
