@@ -11,6 +11,7 @@ import trio
 
 from aicn import errors
 from aicn.config.schema import Config, Http, Limits
+from aicn.domain.hardware import HostInfo
 from aicn.domain.inference import InferenceRequest, Kind
 from aicn.domain.registration import Endpoint
 from aicn.gateway.v0.errors import TABLE
@@ -61,6 +62,45 @@ async def test_id_and_swarm_are_bare() -> None:
         ]
         served.fake.peers.open = []
         assert (await served.request("POST", "/api/v0/swarm/peers", b"not even JSON")).json == []
+
+
+SPEC_HOST = (  # spec 1's example, without its blanks
+    b'{"code":0,"message":"ok","data":{"os":{"os":"windows","platform":"Microsoft Windows 11 Pro","platform_family":"Standalone Workstation",'
+    b'"platform_version":"10.0.22631.3737 Build 22631.3737","kernel_version":"10.0.22631.3737 Build 22631.3737","kernel_arch":"x86_64"},'
+    b'"cpu":[{"model_name":"Intel(R) Core(TM) i7-8700 CPU @ 3.20GHz","total_cores":6,"total_threads":12}],'
+    b'"memory":{"total_physical_bytes":17179869184,"total_usable_bytes":17105440768},'
+    b'"disk":[{"drive_type":"HDD","size_bytes":2000396321280,"model":"WDC WD20EJRX-89G3VY0","serial_number":"WD-WCC4M2USUZ1V"},'
+    b'{"drive_type":"SSD","size_bytes":240054796800,"model":"TOSHIBA-TR200","serial_number":"29KB71U8K46S"}],'
+    b'"gpu":[{"vendor":"qdesk","product":"Qdesk Virtual Display Adapter"},{"vendor":"NVIDIA","product":"NVIDIA GeForce RTX 2080 Ti"}]}}'
+)
+
+
+async def test_what_a_node_and_its_machine_are() -> None:
+    async with serving() as served, served.client() as client:
+        reply = await client.request("POST", "/api/v0/host/info", {"node_id": OWN})
+        assert (reply.status, reply.body) == (200, SPEC_HOST)
+        served.fake.nodes.host = HostInfo()
+        told = (await client.request("POST", "/api/v0/host/info", {"node_id": OWN})).json["data"]
+        assert (told["cpu"], told["disk"], told["gpu"]) == ([], [], [])
+        own = (await client.request("GET", "/api/v0/id")).json
+        assert (await client.request("POST", "/api/v0/peer", {"node_id": OWN})).json["data"] == own
+
+
+@pytest.mark.parametrize("path", ["/peer", "/host/info", "/ai/project/peer"])
+@pytest.mark.parametrize(
+    ("error", "status", "code"),
+    [
+        (None, 404, 1005),
+        (errors.Unreachable("gone"), 504, 1004),
+        (errors.DeadlineExceeded("silent"), 504, 1004),
+        (errors.Unsupported("not told"), 501, 1010),
+    ],
+)
+async def test_a_node_that_does_not_tell(path: str, error: Exception | None, status: int, code: int) -> None:
+    async with serving() as served:
+        served.fake.nodes.failure = error
+        reply = await served.request("POST", PREFIX + path, {"node_id": OTHER})
+        assert (reply.status, reply.json["code"], "data" in reply.json) == (status, code, False)
 
 
 async def test_registrations() -> None:
