@@ -37,6 +37,7 @@ _THREADS = 8  # calls at once; more wait
 _CHECK_S = 5.0  # to find out whether a node is alive
 _ANSWER_BYTES = 8192  # of a node's answer: a CID and a size, or an error
 _READ_BYTES = 4096
+_SEND_BYTES = 256 * 1024  # of an image written at once: a call of Python each
 _CID = re.compile(
     r"Qm[1-9A-HJ-NP-Za-km-z]{44}|b[a-z2-7]{50,120}|z[1-9A-HJ-NP-Za-km-z]{44,90}"
 )  # version 0; 1 as kubo writes it
@@ -165,7 +166,7 @@ def _work(api: str, work: Callable[[ipfshttpclient.Client], T], timeout_s: float
     auth = (unquote(parts.username), unquote(parts.password or "")) if parts.username else None
     address = f"/{_family(origin.host)}/{origin.host}/tcp/{origin.port}/{origin.scheme}"
     base = f"{parts.path.strip('/')}/api/v0".lstrip("/")
-    client = ipfshttpclient.Client(address, base, timeout=timeout_s)
+    client = ipfshttpclient.Client(address, base, timeout=timeout_s, chunk_size=_SEND_BYTES)
     with requests.Session() as session, _told_apart(origin):
         session.trust_env = False  # no proxies: the node is the operator's own
         session.auth = auth
