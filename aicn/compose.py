@@ -83,9 +83,9 @@ async def open_node(config: Config) -> AsyncIterator[Node]:
     limits = _limits(config)
     async with (
         open_database(config.storage.dir) as database,
+        open_machine(config.hardware) as machine,
         open_host(config.p2p, key, agent_version=f"aicn/{__version__}", address_book=Addresses(database)) as host,
         open_endpoints(limits) as endpoints,
-        open_machine(config.hardware) as machine,
     ):
         registration = Registration(Registrations(database))
         await registration.load()

@@ -37,6 +37,7 @@ _PRODUCTS = {
     ("15ad", "0405"): "SVGA II Adapter",
     ("80ee", "beef"): "VirtualBox Graphics Adapter",
     ("1414", "5353"): "Hyper-V virtual VGA",
+    ("1414", "008e"): "Basic Render Driver",  # WSL's, for every GPU of the machine
 }
 
 

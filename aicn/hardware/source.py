@@ -95,7 +95,7 @@ class Machine:
         """Everything, at most a minute old, after at most `_READ_S` seconds."""
         if self._reading is None and any(part.due for part in self._parts):
             self._reading = trio.Event()
-            self._nursery.start_soon(self._refresh)
+            self._nursery.start_soon(self._refresh, self._reading)
         if self._reading is not None:
             await self._reading.wait()
         return HostInfo(
@@ -106,14 +106,13 @@ class Machine:
             gpu=pci.merged(self._bus.value, self._driver.value),
         )
 
-    async def _refresh(self) -> None:
+    async def _refresh(self, done: trio.Event) -> None:
         async with trio.open_nursery() as nursery:
             for part in self._parts:
                 if part.due:
                     nursery.start_soon(part.refresh)
-        if self._reading is not None:
-            self._reading.set()
         self._reading = None
+        done.set()
 
     def _shown(self, disk: Disk) -> Disk:
         return disk if self._config.serial_numbers else replace(disk, serial_number="")
