@@ -95,8 +95,8 @@ class OpenAIEndpoints:
             raise ModelFailed(f"the model endpoint {response.origin} takes no requests at this path (status {status})")
         if status in (401, 403):
             raise ModelFailed(_NOT_LET_IN.format(response.origin, status))
-        if status in (502, 503, 504):
-            raise ModelFailed(f"the model endpoint {response.origin} does not work now (status {status})")
+        if status in (501, 502, 503, 504):  # 501: llama.cpp without --embeddings; 503: it loads its model
+            raise ModelFailed(f"the model endpoint {response.origin} does not do this now (status {status})")
 
 
 def _form(request: InferenceRequest) -> tuple[bytes, bytes]:

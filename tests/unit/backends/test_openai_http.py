@@ -4,7 +4,7 @@ import gzip
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import trio
@@ -13,7 +13,7 @@ from aicn.backends.openai_http import OpenAIEndpoints, open_endpoints
 from aicn.config.schema import Limits
 from aicn.domain.inference import InferenceRequest, Kind, Usage
 from aicn.domain.registration import Endpoint
-from aicn.errors import AicnError, Busy, DeadlineExceeded, InvalidRequest, ModelFailed, TooLarge
+from aicn.errors import AicnError, Busy, DeadlineExceeded, EndpointDown, InvalidRequest, ModelFailed, TooLarge
 from aicn.services.ports import Answer
 from tests.fakes.endpoint import Connection, Script, Scripted, answers, http_chunk, open_scripted, response, stream_head
 
@@ -379,3 +379,89 @@ async def test_closing_an_answer_closes_its_connection(streamed: bool) -> None:
 async def _receive_until_closed(answer: Answer) -> None:
     with pytest.raises(trio.ClosedResourceError):
         await answer.receive()
+
+
+SECRET = Endpoint("p", "m", "", 0, (("X-Team", "blue"), ("x-empty", "")), "sk-s3cret")
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_what_is_registered_for_an_endpoint_is_sent_to_it(streamed: bool) -> None:
+    good = stream(event("hi"), DONE) if streamed else response(200, json.dumps(GOOD).encode())
+    async with asking(answers(good)) as asked:
+        request = InferenceRequest("r1", Kind.CHAT, "p", "m", BODY, streamed, trio.current_time() + 100)
+        answer = await asked.endpoints.open(replace(SECRET, url=asked.server.url()), request)
+        assert b"".join([chunk.data async for chunk in answer])
+        headers = asked.server.requests[0].headers
+    assert {name: headers.pop(name) for name in ("authorization", "x-team", "x-empty")} == {
+        "authorization": "Bearer sk-s3cret",
+        "x-team": "blue",
+        "x-empty": "",
+    }
+    assert set(headers) == {"host", "accept-encoding", "content-type", "accept", "content-length"}
+
+
+async def test_nothing_registered_goes_where_an_endpoint_redirects_to() -> None:
+    async with open_scripted(answers(response(200, json.dumps(GOOD).encode()))) as elsewhere:
+        away = answers(response(307, b"", "text/plain", f"Location: {elsewhere.url()}"))
+        async with asking(away) as asked:
+            request = InferenceRequest("r1", Kind.CHAT, "p", "m", BODY, False, trio.current_time() + 100)
+            with pytest.raises(ModelFailed, match="not the same host and port") as caught:
+                await asked.endpoints.open(replace(SECRET, url=asked.server.url()), request)
+        assert asked.server.requests[0].headers["authorization"] == "Bearer sk-s3cret"
+        assert not elsewhere.connections
+    assert "s3cret" not in caught.value.message
+
+
+@pytest.mark.parametrize("status", [401, 403])
+async def test_an_endpoint_that_repeats_the_key_it_refuses_is_not_quoted(status: int) -> None:
+    async with asking(answers(response(status, b'{"error": "wrong key sk-s3cret"}'))) as asked:
+        request = InferenceRequest("r1", Kind.CHAT, "p", "m", BODY, False, trio.current_time() + 100)
+        endpoint = replace(SECRET, url=asked.server.url())
+        for call in (asked.endpoints.open(endpoint, request), asked.endpoints.probe(endpoint)):
+            with pytest.raises(ModelFailed, match=rf"does not let this node in \(status {status}\)") as caught:
+                await call
+            assert "s3cret" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        *((status, "") for status in (200, 204, 400, 413, 415, 422, 429, 500)),
+        *((status, "takes no requests at this path") for status in (404, 405)),
+        *((status, "does not let this node in") for status in (401, 403)),
+        *((status, "does not do this now") for status in (501, 502, 503, 504)),
+        (301, "register that"),
+    ],
+)
+async def test_a_probe_asks_for_nothing_and_reads_the_status(status: int, said: str) -> None:
+    more = ("Location: /new",) if status == 301 else ()
+    async with asking(answers(response(status, b"{}", "application/json", *more))) as asked:
+        endpoint = replace(SECRET, url=asked.server.url("/v1/x?key=7"))
+        if said:
+            with pytest.raises(ModelFailed, match=said):
+                await asked.endpoints.probe(endpoint)
+        else:
+            await asked.endpoints.probe(endpoint)
+        [request] = asked.server.requests
+    assert (request.method, request.target, request.body) == ("POST", "/v1/x?key=7", b"{}")
+    assert (request.headers["authorization"], request.headers["x-team"]) == ("Bearer sk-s3cret", "blue")
+
+
+async def test_a_probe_does_not_wait_for_ever(autojump_clock: trio.testing.MockClock) -> None:
+    async def silent(connection: Connection) -> None:
+        await connection.wait_closed()
+
+    async with asking(silent, limits=replace(LIMITS, first_byte_s=1000)) as asked:
+        started = trio.current_time()
+        with pytest.raises(ModelFailed, match="did not begin its answer within 10 s"):
+            await asked.endpoints.probe(replace(SECRET, url=asked.server.url()))
+        assert trio.current_time() - started < 11
+        await asked.server.hung_up.wait()
+
+
+async def test_an_endpoint_that_cannot_be_connected_to_is_down() -> None:
+    async with asking(answers(b"")) as asked:
+        pass
+    async with open_endpoints(LIMITS) as endpoints:
+        with pytest.raises(EndpointDown, match="connection refused"):
+            await endpoints.probe(replace(SECRET, url=asked.server.url()))
