@@ -24,7 +24,7 @@ async def keep_connected(swarm: Swarm, peers: Iterable[tuple[ID, Multiaddr]]) ->
     async with trio.open_nursery() as nursery:
         by_peer: dict[ID, list[Multiaddr]] = {}
         for peer, address in peers:
-            if peer != swarm.get_peer_id():  # a node may be in the list that it shares with others
+            if peer != swarm.own_id:  # a node may be in the list that it shares with others
                 by_peer.setdefault(peer, []).append(address)
         for peer, known in by_peer.items():
             nursery.start_soon(_keep_one, swarm, peer, known)

@@ -1,17 +1,11 @@
-"""One connection to a peer, as upstream's services see it (INetConn), and the task that it lives in."""
+"""One connection to a peer, and the task that it lives in."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal
 
 import trio
-from libp2p.abc import INetConn
-from libp2p.connection_types import ConnectionType
-from libp2p.network.connection.swarm_connection import SwarmConn
-from libp2p.network.stream.net_stream import NetStream, StreamState
-from libp2p.rcmgr import Direction as UpstreamDirection
 from libp2p.stream_muxer.exceptions import MuxedConnError
 from multiaddr import Multiaddr
 
@@ -29,7 +23,7 @@ Direction = Literal["Inbound", "Outbound"]
 StreamServer = Callable[["Connection", YamuxStream], Awaitable[None]]
 
 
-class Connection(INetConn):
+class Connection:
     """In place of upstream's SwarmConn (network/connection/swarm_connection.py).
 
     That one ends when a handler lets an exception out (:309), sleeps 0.1 s in every close (:227), logs through the root logger, and
@@ -46,32 +40,31 @@ class Connection(INetConn):
         circuit: Multiaddr | None,
         local: Multiaddr | None,
     ) -> None:
-        self.muxed_conn = muxer
         self.muxer = muxer
         self.swarm = swarm
         self.peer = muxer.peer_id
         self.peer_id = PeerId(str(muxer.peer_id))
         self.number = number
-        self.direction = UpstreamDirection.INBOUND if direction == "Inbound" else UpstreamDirection.OUTBOUND
-        self.direction_name: Direction = direction
-        self.event_started = trio.Event()
+        self.direction: Direction = direction
         self.event_closed = trio.Event()
-        self.streams: set[NetStream] = set()
         self.negotiating = 0  # inbound streams that have not named a protocol yet
-        self._created_at = time.time()  # read by upstream's services
         self.opened_at = trio.current_time()
         remote = muxer.get_remote_address()
         self.relayed = circuit is not None  # through a relay; `remote` is then the address of the circuit
         self.local = local  # our end of the TCP connection; None of a relayed one
         self.remote: Multiaddr | None = circuit if circuit or remote is None else from_socket(remote)
 
-    async def run(self, serve: StreamServer, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
-        """Serve the peer's streams, each in a task of its own, until the connection ends; then until they ended."""
+    async def run(
+        self, serve: StreamServer, began: Callable[[], None], task_status: Any = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Serve the peer's streams, each in a task of its own, until the connection ends; then until they ended.
+
+        `began` is called as soon as streams can be opened; it neither waits nor raises.
+        """
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._run_muxer)
             await self.muxer.event_started.wait()
-            self.event_started.set()
-            nursery.start_soon(self.swarm.notify_connected, self)
+            began()
             task_status.started(self)
             while (stream := await self._accept()) is not None:
                 nursery.start_soon(serve, self, stream)
@@ -92,7 +85,7 @@ class Connection(INetConn):
     @property
     def dialled(self) -> bool:
         """By us."""
-        return self.direction_name == "Outbound"
+        return self.direction == "Outbound"
 
     @property
     def in_use(self) -> bool:
@@ -123,27 +116,3 @@ class Connection(INetConn):
         """Whether the peer has told identify what it serves, and this is not among it."""
         served = self.swarm.book.protocols_of(self.peer)
         return bool(served) and protocol not in served
-
-    # What upstream's own protocols need: streams of the library's kind.
-
-    async def new_stream(self) -> NetStream:
-        return await self.net_stream(await self.muxer.open_stream())
-
-    async def net_stream(self, stream: YamuxStream) -> NetStream:
-        """The library's wrapper around a stream, counted until it ends."""
-        wrapped = NetStream(stream, cast(SwarmConn, self), None)
-        await wrapped.set_state(StreamState.OPEN)
-        self.streams.add(wrapped)
-        return wrapped
-
-    def remove_stream(self, stream: NetStream) -> None:
-        self.streams.discard(stream)
-
-    def get_streams(self) -> tuple[NetStream, ...]:
-        return tuple(self.streams)
-
-    def get_transport_addresses(self) -> list[Multiaddr]:
-        return [] if self.remote is None else [self.remote]
-
-    def get_connection_type(self) -> ConnectionType:
-        return ConnectionType.RELAYED if self.relayed else ConnectionType.DIRECT

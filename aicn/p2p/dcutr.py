@@ -25,7 +25,6 @@ from aicn.p2p.connection import Connection
 from aicn.p2p.messages import Messages
 from aicn.p2p.stream import Stream
 from aicn.p2p.swarm import Swarm
-from aicn.p2p.watching import OnConnect
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +67,7 @@ class DirectUpgrade:
         self._arrivals: dict[
             ID, trio.Event
         ] = {}  # while somebody waits for a connection: set when one begins, or an attempt fails
-        swarm.register_notifee(OnConnect(self._arrived))
+        swarm.on_began(lambda connection: self._arrived(connection.peer))
 
     def _arrived(self, peer: ID) -> None:
         if peer in self._arrivals:

@@ -108,6 +108,6 @@ class History:
             except InvalidRequest as error:  # what an older version could dial
                 log.debug("remembered address: %s", error.message)
                 continue
-            if peer != self._swarm.get_peer_id():
+            if peer != self._swarm.own_id:
                 found.setdefault(peer, []).append(address)
         return found

@@ -30,18 +30,18 @@ from aicn.domain import nodes
 from aicn.domain.ids import PeerId, parse_peer_id
 from aicn.domain.nodes import PROTOCOL_VERSION, NodeInfo
 from aicn.errors import DeadlineExceeded, InvalidRequest, Unreachable, Unsupported
-from aicn.p2p import addresses, fixes
+from aicn.p2p import addresses, fixes, ping
 from aicn.p2p.bootstrap import keep_connected
 from aicn.p2p.dht.rendezvous import meet, rendezvous_key
 from aicn.p2p.dht.service import Dht
 from aicn.p2p.history import History
-from aicn.p2p.identify import PeerInfo
+from aicn.p2p.identify import Identify, PeerInfo
 from aicn.p2p.identity import Key, peer_id_of
-from aicn.p2p.library import LibraryHost
 from aicn.p2p.links import Links
 from aicn.p2p.listener import Listener, bind
 from aicn.p2p.nat import Nat
 from aicn.p2p.network_key import network_key
+from aicn.p2p.own_addresses import OwnAddresses
 from aicn.p2p.peerbook import PeerBook
 from aicn.p2p.protocols import Handler, Protocols
 from aicn.p2p.pubsub.service import Topics
@@ -92,13 +92,15 @@ class Host:
             config=config,
         )
         announce = [addresses.parse(text, field="p2p.announce") for text in config.announce]
-        self._library = LibraryHost(self._swarm, self._protocols, announce=announce, agent_version=agent_version)
-        self._relays = Relays(
-            config, self._swarm, self._protocols, own=self._library.configured, direct=self._library.direct
+        self._own = OwnAddresses(announce, self._swarm.own_addresses)
+        self._identify = Identify(
+            self._swarm, self._book, self._protocols, keys, self._own, agent_version=agent_version
         )
-        self._library.circuits = self._relays.client.addresses
+        self._identify.identified = self._identified
+        self._protocols.serve(ping.PROTOCOL, ping.serve)
+        self._relays = Relays(config, self._swarm, self._protocols, own=self._own.configured, direct=self._own.direct)
+        self._own.circuits = self._relays.client.addresses
         self._relays.client.changed = self._relays_changed
-        self._library.identified = self._identified
         self._history = None if address_book is None else History(self._swarm, address_book)
         self._dht = self._make_dht()
         self.topics = Topics(self._swarm, self._protocols, keys, router=config.pubsub_router)
@@ -109,7 +111,8 @@ class Host:
         self.nat = Nat(
             config,
             self._swarm,
-            self._library,
+            self._own,
+            self._identify,
             self._protocols,
             psk=psk,
             trusted={addresses.split_peer(one)[0] for one in (*config.bootstrap, *config.relays)},
@@ -121,34 +124,35 @@ class Host:
         self._relays.set_public(None if state is State.UNKNOWN else state is State.PUBLIC)
         if self._dht is not None and self._config.dht_mode == "auto" and state is not State.UNKNOWN:
             self._dht.set_server(state is State.PUBLIC)
-        self._library.identify.changed()
+        self._identify.changed()
 
     def _relays_changed(self) -> None:
         """This node has places with other relays than before."""
-        self._library.identify.changed()
+        self._identify.changed()
         self.nat.reachability.set_relays([str(relay) for relay in self._relays.client.relays])
 
     def _make_dht(self) -> Dht | None:
         mode = self._config.dht_mode
         if mode == "none":
             return None
-        public = any(addresses.is_public(one) for one in self._library.advertised())
-        dht = Dht(self._swarm, self._protocols, prefix=self._config.dht_prefix, advertised=self._library.advertised)
+        public = any(addresses.is_public(one) for one in self._own.advertised())
+        dht = Dht(self._swarm, self._protocols, prefix=self._config.dht_prefix, advertised=self._own.advertised)
         dht.set_server(mode == "server" or (mode == "auto" and public))
         self._swarm.find = dht.find
         return dht
 
-    async def _identified(self, peer: ID) -> None:
+    def _identified(self, peer: ID) -> None:
         """Identify has told what `peer` serves."""
         self.nat.identified(peer)
         self._relays.client.reconsider()
         if self._dht is not None:
-            await self._dht.identified(peer)
-        await self.topics.identified(peer)
+            self._dht.identified(peer)
+        self.topics.identified(peer)
         self.links.identified(peer)
 
     def _disconnected(self, peer: ID) -> None:
         """The last connection to `peer` has ended."""
+        self._identify.disconnected(peer)
         if self._dht is not None:
             self._dht.disconnected(peer)
         self.topics.disconnected(peer)
@@ -161,7 +165,7 @@ class Host:
                 nursery.start_soon(self._dht.run)
                 nursery.start_soon(meet, self._dht, self._swarm, self._config.topic)
             await nursery.start(self.topics.run)
-            nursery.start_soon(self._library.identify.run)
+            nursery.start_soon(self._identify.run)
             await nursery.start(self._swarm.run)  # after those whom the first connection concerns
             peers = [addresses.split_peer(text, field="p2p.bootstrap") for text in self._config.bootstrap]
             nursery.start_soon(keep_connected, self._swarm, peers)
@@ -185,7 +189,7 @@ class Host:
 
     def addresses(self) -> tuple[str, ...]:
         """Multiaddrs, without /p2p/<id>, under which others may reach this node."""
-        return tuple(str(addresses.without_peer(one)) for one in self._library.advertised())
+        return tuple(str(addresses.without_peer(one)) for one in self._own.advertised())
 
     def info(self) -> NodeInfo:
         return NodeInfo(
@@ -207,7 +211,7 @@ class Host:
                     peer=one.peer_id,
                     address=str(one.remote or ""),
                     rtt=one.muxer.rtt or 0.0,
-                    direction=one.direction_name,
+                    direction=one.direction,
                 )
                 for one in self._swarm.open_connections()
             ),
@@ -216,7 +220,7 @@ class Host:
 
     def peer_info(self, peer: PeerId) -> PeerInfo | None:
         """What `peer` has said of itself; None when it has said nothing yet."""
-        return self._library.identify.info(_parse(peer))
+        return self._identify.info(_parse(peer))
 
     async def connect(self, address: str) -> PeerId:
         peer, transport = addresses.split_peer(address, field="node_addr")

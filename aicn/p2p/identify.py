@@ -1,23 +1,24 @@
 """Identify (libp2p spec, identify): who a peer is, what it serves, where it is and where it sees us; and push, when ours changes.
 
-In place of upstream's (identity/identify, identity/identify_push, host/basic_host.py:1241), which has constants for versions
+In place of upstream's (identity/identify, identity/identify_push, host/basic_host.py:1183, :1241), which has constants for versions
 (identify/identify.py:40), forgets what peers say of theirs (identity/update.py), reports a relay's address as that of the peer
-behind it (identify.py:152), takes one message where go sends several, and pushes nothing by itself.
+behind it (identify.py:152), takes one message where go sends several, asks only while a peer is unknown (basic_host.py:1218), in
+system tasks, and pushes nothing by itself.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import trio
 from google.protobuf.message import DecodeError
-from libp2p.abc import IHost
+from libp2p.crypto.keys import KeyPair
 from libp2p.identity.identify.pb.identify_pb2 import Identify as Message
 from libp2p.identity.update import update_peerstore_from_identify
 from libp2p.peer.id import ID
-from libp2p.peer.peerstore import env_to_send_in_RPC
+from libp2p.peer.peerstore import create_signed_peer_record
 from libp2p.stream_muxer.exceptions import MuxedConnError
 from multiaddr import Multiaddr
 
@@ -26,6 +27,7 @@ from aicn.errors import AicnError, ProtocolViolation
 from aicn.p2p import addresses
 from aicn.p2p.connection import Connection
 from aicn.p2p.messages import Messages
+from aicn.p2p.own_addresses import OwnAddresses
 from aicn.p2p.peerbook import PeerBook
 from aicn.p2p.protocols import Protocols
 from aicn.p2p.stream import Stream
@@ -56,22 +58,57 @@ class PeerInfo:
 
 
 class Identify:
-    """Serves identify, asks peers, and pushes our changes to them while `run` runs."""
+    """Serves identify, asks each peer that connects, and pushes our changes to them while `run` runs."""
 
-    def __init__(self, host: IHost, swarm: Swarm, book: PeerBook, protocols: Protocols, *, agent_version: str) -> None:
-        self._host = host
+    def __init__(
+        self,
+        swarm: Swarm,
+        book: PeerBook,
+        protocols: Protocols,
+        keys: KeyPair,
+        own: OwnAddresses,
+        *,
+        agent_version: str,
+    ) -> None:
         self._swarm = swarm
         self._book = book
         self._protocols = protocols
+        self._keys = keys
+        self._own = own
+        self._record: tuple[list[Multiaddr], bytes] = ([], b"")  # our addresses, and the same signed
+        self._asked: set[ID] = set()  # connected peers that were asked, or are
+        self.known: set[ID] = set()  # connected peers that have answered
         self._agent_version = agent_version
         self._dirty = trio.Event()
         self.observed: Callable[[Connection, Multiaddr], None] = lambda *_: None  # told how a peer sees us
-        self.updated: Callable[[ID], Awaitable[None]] | None = None  # told when a peer has said something new by push
+        self.identified: Callable[[ID], None] = lambda _: None  # told whenever a connected peer has said who it is
+        swarm.on_began(self._began)
         protocols.serve_connection(IDENTIFY, self._answer)
         protocols.serve_connection(PUSH, self._take_push)
         protocols.changed = self.changed
 
     # ---- about others ----
+
+    def _began(self, connection: Connection) -> None:
+        if connection.peer not in self._asked:
+            self._asked.add(connection.peer)
+            self._swarm.nursery.start_soon(self._meet, connection)
+
+    async def _meet(self, connection: Connection) -> None:
+        peer = connection.peer
+        while not await self.ask(connection):
+            other = self._swarm.live(peer)
+            if other is None or other is connection:
+                return
+            connection = other  # that one has ended
+        if self._swarm.is_connected(peer):
+            self.known.add(peer)
+            self.identified(peer)
+
+    def disconnected(self, peer: ID) -> None:
+        """The last connection to `peer` has ended."""
+        self._asked.discard(peer)
+        self.known.discard(peer)
 
     async def ask(self, connection: Connection) -> bool:
         """Ask the peer at the other end who it is; whether it said so."""
@@ -92,8 +129,8 @@ class Identify:
     async def _take_push(self, connection: Connection, stream: Stream) -> None:
         with trio.move_on_after(EXCHANGE_S):
             await self._learn(connection.peer, await _receive(stream))
-            if self.updated is not None:
-                await self.updated(connection.peer)
+            if self._swarm.is_connected(connection.peer):
+                self.identified(connection.peer)
 
     async def _learn(self, peer: ID, message: Message) -> None:
         await update_peerstore_from_identify(self._book, peer, message)
@@ -119,16 +156,25 @@ class Identify:
         await Messages(stream, limit=_LARGEST).send(self._message(observed).SerializeToString())
 
     def _message(self, observed: Multiaddr | None) -> Message:
-        record, _ = env_to_send_in_RPC(self._host)
         return Message(
             protocol_version=PROTOCOL_VERSION,
             agent_version=self._agent_version,
-            public_key=self._host.get_public_key().serialize(),
-            listen_addrs=[addresses.without_peer(one).to_bytes() for one in self._host.get_addrs()],
+            public_key=self._keys.public_key.serialize(),
+            listen_addrs=[addresses.without_peer(one).to_bytes() for one in self._own.advertised()],
             observed_addr=b"" if observed is None else observed.to_bytes(),
             protocols=self._protocols.names,
-            signedPeerRecord=record,
+            signedPeerRecord=self._signed_record(),
         )
+
+    def _signed_record(self) -> bytes:
+        """Our addresses, signed (libp2p RFC 0003); the same record as long as they are the same."""
+        own = self._own.advertised()
+        if not self._record[1] or own != self._record[0]:
+            here = Multiaddr(f"/p2p/{self._swarm.own_id}")
+            named = [addresses.without_peer(one).encapsulate(here) for one in own]
+            sealed = create_signed_peer_record(self._swarm.own_id, named, self._keys.private_key)
+            self._record = own, sealed.marshal_envelope()
+        return self._record[1]
 
     def changed(self) -> None:
         """Our protocols or addresses may be others than before."""
@@ -147,7 +193,7 @@ class Identify:
                 await self._push()
 
     def _state(self) -> tuple[frozenset[str], frozenset[Multiaddr]]:
-        return frozenset(self._protocols.names), frozenset(self._host.get_addrs())
+        return frozenset(self._protocols.names), frozenset(self._own.advertised())
 
     async def _push(self) -> None:
         message = self._message(None).SerializeToString()

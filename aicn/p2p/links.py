@@ -29,7 +29,7 @@ class Links:
 
     def __init__(self, swarm: Swarm) -> None:
         self._swarm = swarm
-        self._own = swarm.get_peer_id()
+        self._own = swarm.own_id
         self._last: dict[
             ID, tuple[Connectivity, float]
         ] = {}  # how it ended the last time, and when; the newest at the end

@@ -21,8 +21,9 @@ from aicn.p2p.autonat import AutoNat
 from aicn.p2p.autonat_server import AutoNatServer
 from aicn.p2p.connection import Connection
 from aicn.p2p.dcutr import DirectUpgrade
-from aicn.p2p.library import LibraryHost
+from aicn.p2p.identify import Identify
 from aicn.p2p.observed import ObservedAddresses
+from aicn.p2p.own_addresses import OwnAddresses
 from aicn.p2p.protocols import Protocols
 from aicn.p2p.reachability import Reachability, State
 from aicn.p2p.swarm import Swarm
@@ -41,7 +42,8 @@ class Nat:
         self,
         config: P2P,
         swarm: Swarm,
-        library: LibraryHost,
+        own: OwnAddresses,
+        identify: Identify,
         protocols: Protocols,
         *,
         psk: bytes | None,
@@ -49,17 +51,18 @@ class Nat:
         loopback: bool = False,
     ) -> None:
         self._swarm = swarm
-        self._library = library
+        self._own = own
+        self._identify = identify
         self._trusted = trusted
         self._loopback = loopback
         self.reachability = Reachability(self._ports)
         self.observed = ObservedAddresses(swarm.own_addresses, loopback=loopback)
-        library.identify.observed = self._on_observed
-        library.learnt = self._learnt
-        self.autonat = AutoNat(swarm.get_peer_id(), self.reachability, self._servers, self.candidates)
+        identify.observed = self._on_observed
+        own.learnt = self._learnt
+        self.autonat = AutoNat(swarm.own_id, self.reachability, self._servers, self.candidates)
         self._mapping = PortMapping(self._unmapped, self._addresses_changed) if config.port_mapping else None
         if config.autonat_service:
-            server = AutoNatServer(library.direct, psk=psk, private=loopback)
+            server = AutoNatServer(own.direct, psk=psk, private=loopback)
             protocols.serve_connection(autonat.PROTOCOL, server.serve)
         self._upgrade = DirectUpgrade(swarm, self.candidates, loopback=loopback) if config.hole_punching else None
         if self._upgrade is not None:
@@ -67,7 +70,7 @@ class Nat:
 
     async def run(self) -> None:
         """Find out how this node is reached, and improve on it, until cancelled."""
-        public = next(filter(addresses.is_public, self._library.configured()), None)
+        public = next(filter(addresses.is_public, self._own.configured()), None)
         if public is not None:
             self.reachability.set(State.PUBLIC, str(public))  # until peers who have tried say otherwise
         else:
@@ -96,7 +99,7 @@ class Nat:
             self._addresses_changed()
 
     def _addresses_changed(self) -> None:
-        self._library.identify.changed()
+        self._identify.changed()
         self.autonat.reconsider()
 
     async def _watch(self) -> None:
@@ -111,7 +114,7 @@ class Nat:
 
     def candidates(self) -> list[Multiaddr]:
         """Where others may perhaps dial this node: what it advertises without a relay, and where peers see it."""
-        known = dict.fromkeys((*self._library.direct(), *self.observed.reported()))
+        known = dict.fromkeys((*self._own.direct(), *self.observed.reported()))
         return [one for one in known if self._loopback or not addresses.is_local(one)]
 
     def _learnt(self) -> Sequence[Multiaddr]:

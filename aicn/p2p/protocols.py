@@ -8,12 +8,9 @@ do, is with its handler after one pass of the scheduler.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Container
-from typing import cast
+from collections.abc import Awaitable, Callable
 
 import trio
-from libp2p.custom_types import StreamHandlerFn, TProtocol
-from libp2p.protocol_muxer.multiselect import Multiselect
 from libp2p.stream_muxer.exceptions import MuxedStreamError
 
 from aicn.errors import AicnError, DeadlineExceeded, ProtocolViolation
@@ -36,50 +33,38 @@ class Refused(ProtocolViolation):
 
 
 class Protocols:
-    """The protocols that this node serves: ours, and those of the library's own services."""
+    """The protocols that this node serves."""
 
     def __init__(self) -> None:
-        self._ours: dict[str, ConnectionHandler] = {}
+        self._handlers: dict[str, ConnectionHandler] = {}
         self.changed: Callable[[], None] = lambda: None  # told when `names` are others than before
-        self._library = Multiselect()
-
-    def attach(self, library: Multiselect) -> None:
-        """Serve what the library's services register there; ours are listed there for identify."""
-        self._library = library
 
     def serve(self, protocol: str, handler: Handler) -> None:
-        """Serve one of our own protocols."""
+        """Serve a protocol."""
         self.serve_connection(protocol, lambda _, stream: handler(stream))
 
     def serve_connection(self, protocol: str, handler: ConnectionHandler) -> None:
         """Serve a protocol whose handler wants to know on which connection the stream came."""
-        self._ours[protocol] = handler
-        self._library.add_handler(TProtocol(protocol), None)
+        self._handlers[protocol] = handler
         self.changed()
 
     def withdraw(self, protocol: str) -> None:
         """Serve it no longer; streams at work go on. Does nothing when it is not served."""
-        self._ours.pop(protocol, None)
-        self._library.remove_handler(TProtocol(protocol))
+        self._handlers.pop(protocol, None)
         self.changed()
 
     @property
     def names(self) -> tuple[str, ...]:
         """All protocols that are served, sorted."""
-        return tuple(sorted(str(name) for name in self._library.get_protocols() if name is not None))
+        return tuple(sorted(self._handlers))
 
     async def handle(self, connection: Connection, stream: YamuxStream) -> None:
         """Serve one inbound stream to its end. Raises nothing: whatever happens costs the peer this stream at most."""
         try:
             protocol, agreement = await self._negotiate(connection, stream)
-            ours = self._ours.get(protocol)
-            if ours is not None:
-                served = Stream(stream, connection.peer_id, prefix=agreement)
-                await ours(connection, served)
-                await served.finish()
-            else:
-                await stream.send_all(agreement)
-                await self._handle_in_library(connection, stream, protocol)
+            served = Stream(stream, connection.peer_id, prefix=agreement)
+            await self._handler(protocol)(connection, served)
+            await served.finish()
         except Refused:
             stream.finish()  # a reset could overtake our "na", and the peer that guessed would not learn why
         except (AicnError, MuxedStreamError) as error:
@@ -92,11 +77,17 @@ class Protocols:
             stream.abort()
             raise
 
+    def _handler(self, protocol: str) -> ConnectionHandler:
+        handler = self._handlers.get(protocol)
+        if handler is None:
+            raise ProtocolViolation(f"{protocol} is no longer served")
+        return handler
+
     async def _negotiate(self, connection: Connection, stream: YamuxStream) -> tuple[str, bytes]:
         """The protocol agreed on, and the bytes of our agreement, which are still to be sent."""
         if connection.negotiating >= _MOST_NEGOTIATING:
             raise ProtocolViolation("too many streams that do not say what they want")
-        responder = Responder(cast(Container[str], self._library.handlers))
+        responder = Responder(self._handlers)
         connection.negotiating += 1
         try:
             with trio.fail_after(NEGOTIATION_S):
@@ -122,18 +113,3 @@ class Protocols:
         if not data:
             raise ProtocolViolation("the stream ended before a protocol was named")
         return data
-
-    async def _handle_in_library(self, connection: Connection, stream: YamuxStream, protocol: str) -> None:
-        """Run one of the library's handlers. They end their streams themselves, and let out any exception on junk."""
-        handler: StreamHandlerFn | None = self._library.handlers.get(TProtocol(protocol))
-        if handler is None:
-            raise ProtocolViolation(f"{protocol} is no longer served")
-        wrapped = await connection.net_stream(stream)
-        wrapped.set_protocol(TProtocol(protocol))
-        try:
-            await handler(wrapped)
-        except Exception as error:  # noqa: BLE001 - each has its own on junk
-            log.debug("%s with %s ended: %r", protocol, connection.peer, error)
-            stream.abort()
-        finally:
-            connection.remove_stream(wrapped)

@@ -1,9 +1,8 @@
 """The connections of a node: listening, accepting, dialling, and who is told of them.
 
-A subclass because upstream's services (identify, DHT, pubsub) want its interface. What it replaces of network/swarm.py, and why:
-accepting (:2060 never gives an accepted connection's place back, so that after 250 nobody can connect),
-`dial_peer` (see dialing.py), `listen` (see listener.py), `add_conn` and `new_stream` (limits and bookkeeping that we do not
-use, per stream), `_notify` (a nursery and a task per listener and stream), `run` (closes connections one by one).
+In place of upstream's (network/swarm.py), which never gives an accepted connection's place back, so that after 250 nobody can connect
+(:2060), tries one address (see dialing.py), listens without noticing when it cannot (see listener.py), keeps limits and books per stream,
+tells of each stream in tasks of its own (`_notify`), and closes connections one by one (`run`).
 """
 
 from __future__ import annotations
@@ -12,18 +11,12 @@ import logging
 import math
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import trio
-from libp2p.abc import INetConn, IRawConnection
+from libp2p.abc import IRawConnection
 from libp2p.io.trio import TrioTCPStream
-from libp2p.network import swarm as upstream
-from libp2p.network.exceptions import SwarmException
-from libp2p.network.stream.net_stream import NetStream
 from libp2p.peer.id import ID
-from libp2p.stream_muxer.exceptions import MuxedConnError
-from libp2p.transport.tcp.tcp import TCP
-from libp2p.transport.upgrader import TransportUpgrader
 from multiaddr import Multiaddr
 
 from aicn.config.schema import P2P
@@ -48,13 +41,14 @@ HANDSHAKE_S = 10.0  # for an inbound connection to become a secured, multiplexed
 _MOST_HANDSHAKES = 256  # inbound connections at that stage
 _MOST_PER_PEER = 8  # inbound connections; two is what simultaneous dialling leaves, the rest is room for reconnecting
 _INTERFACES_S = 10.0  # how long our own addresses stay determined; interfaces come and go
+_RELIED_VALUE = 1000  # more than there are protocols
 _MOST_DISMISSED = 4096  # peers remembered that are not to be dialled; the one dismissed longest ago is forgotten
 
 
 CircuitDial = Callable[[Multiaddr, ID], Awaitable[IRawConnection]]  # through the relay named, to the peer; AicnError
 
 
-class Swarm(upstream.Swarm):
+class Swarm:
     """All connections of one node."""
 
     def __init__(
@@ -67,7 +61,7 @@ class Swarm(upstream.Swarm):
         listeners: Sequence[Listener],
         config: P2P,
     ) -> None:
-        super().__init__(peer_id, book, cast(TransportUpgrader, upgrader), [TCP()])
+        self.own_id = peer_id
         self.book = book
         book.is_connected = self.is_connected
         self._upgrader = upgrader
@@ -77,13 +71,17 @@ class Swarm(upstream.Swarm):
         self._warnings = Warnings()
         self._handshakes = Handshakes(_MOST_HANDSHAKES, deadline_s=HANDSHAKE_S)
         self.trimmer = Trimmer(self.open_connections, self._value, most=config.connections)
-        self.listeners = {str(listener.get_addrs()[0]): listener for listener in listeners}
+        self.listeners = listeners
+        self.connections: dict[ID, list[Connection]] = {}  # those that have not ended, in the order of their beginnings
+        self._began: list[Callable[[Connection], None]] = []
+        self._nursery: trio.Nursery | None = None
         self.find: Callable[[ID], Awaitable[None]] | None = None  # looks for addresses of a peer in the DHT
         self._dialer = Dialer(self._attempt, self.candidates, self._find, deadline_s=config.dial_s)
         self._direct_dialer = Dialer(
             self._attempt_behind_nat, self._direct_candidates, self._find, deadline_s=config.dial_s
         )
         self.dial_circuit: CircuitDial = _no_circuit
+        self.relies: Callable[[ID], bool] = lambda _: False  # whether a peer is reached through its connection to us
         self.lost: Callable[[ID], None] = lambda _: None  # told when the last connection to a peer has ended
         self._dismissed: dict[ID, None] = {}  # peers that are not to be dialled; the newest at the end
         self._open = 0
@@ -94,25 +92,23 @@ class Swarm(upstream.Swarm):
 
     async def run(self, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
         """Accept and hold connections until cancelled; then all of them, and the listeners, close at once."""
-        listeners = [cast(Listener, listener) for listener in self.listeners.values()]
         async with trio.open_nursery() as nursery:
-            self.background_nursery = nursery
-            self.event_background_nursery_created.set()
+            self._nursery = nursery
             try:
                 nursery.start_soon(self.trimmer.run)
-                for listener in listeners:
+                for listener in self.listeners:
                     nursery.start_soon(listener.serve, self._accept)
                 task_status.started()
                 await trio.sleep_forever()
             finally:
-                for listener in listeners:
+                for listener in self.listeners:
                     listener.stop()
 
     @property
     def nursery(self) -> trio.Nursery:
         """Where connections and dials live."""
-        assert self.background_nursery is not None, "the swarm runs"
-        return self.background_nursery
+        assert self._nursery is not None, "the swarm runs"
+        return self._nursery
 
     async def _accept(self, stream: TrioTCPStream) -> None:
         await self.accept(TcpConnection(stream, initiator=False))
@@ -147,8 +143,12 @@ class Swarm(upstream.Swarm):
             self._warnings.other_network(str(ip))
 
     def _value(self, peer: ID) -> int:
-        """How useful a connection to `peer` is: how many of our protocols it speaks."""
-        return len(set(self._protocols.names).intersection(self.book.protocols_of(peer)))
+        """How useful a connection to `peer` is: how many of our protocols it speaks; who relies on it comes before all others.
+
+        A protection would let whoever takes all places of the relay take all connections; this spares the oldest of them.
+        """
+        spoken = set(self._protocols.names).intersection(self.book.protocols_of(peer))
+        return len(spoken) + (_RELIED_VALUE if self.relies(peer) else 0)
 
     async def _attempt(self, peer: ID, address: Multiaddr) -> Connection:
         """Connect to one address. Unreachable."""
@@ -181,7 +181,7 @@ class Swarm(upstream.Swarm):
         return await self._establish(raw, peer, None, partial(self._upgrader.simultaneous, patience_s=patience_s))
 
     def _listening(self) -> list[Multiaddr]:
-        return [address for listener in self.listeners.values() for address in listener.get_addrs()]
+        return [address for listener in self.listeners for address in listener.get_addrs()]
 
     async def _establish(
         self,
@@ -195,9 +195,8 @@ class Swarm(upstream.Swarm):
             muxer = await upgrade(raw, peer)
             self._check_admitted(peer)
             with trio.CancelScope(shield=True):  # waits for nobody; others are told of the connection before we have it
-                connection = await self.nursery.start(self._run_outbound, muxer, raw, circuit)
+                connection: Connection = await self.nursery.start(self._run_outbound, muxer, raw, circuit)
             begun = True
-            return cast(Connection, connection)
         except AicnError as error:
             if isinstance(error, OtherNetwork):
                 self._warn_of(raw)
@@ -207,6 +206,7 @@ class Swarm(upstream.Swarm):
         finally:
             if not begun:
                 await _close(raw)
+        return connection
 
     async def _run_outbound(
         self, muxer: Yamux, raw: IRawConnection, circuit: Multiaddr | None, task_status: Any
@@ -230,12 +230,12 @@ class Swarm(upstream.Swarm):
         self.connections.setdefault(connection.peer, []).append(connection)
         self._open += 1
         try:
-            await connection.run(self._protocols.handle, task_status)
+            await connection.run(self._protocols.handle, partial(self._tell_began, connection), task_status)
         finally:
             self.forget(connection)
 
     def forget(self, connection: Connection) -> None:
-        """The connection has ended: it is no longer listed, and those who want to know are told."""
+        """The connection has ended: it is no longer listed, and if it was the peer's last one, that is told."""
         listed = self.connections.get(connection.peer, [])
         if connection in listed:
             listed.remove(connection)
@@ -243,7 +243,6 @@ class Swarm(upstream.Swarm):
             if not listed:
                 del self.connections[connection.peer]
                 self.lost(connection.peer)
-            self.nursery.start_soon(self._notify, "disconnected", connection)
 
     # ---- use ----
 
@@ -252,13 +251,12 @@ class Swarm(upstream.Swarm):
 
     def open_connections(self) -> list[Connection]:
         """All of them."""
-        return [cast(Connection, one) for listed in self.connections.values() for one in listed if not one.is_closed]
+        return [one for listed in self.connections.values() for one in listed if not one.is_closed]
 
     def live(self, peer: ID) -> Connection | None:
         """The newest open connection to `peer`, one through a relay only if there is no other."""
         relayed: Connection | None = None
-        for one in reversed(self.connections.get(peer, ())):
-            connection = cast(Connection, one)
+        for connection in reversed(self.connections.get(peer, ())):
             if connection.takes_streams:
                 if not connection.relayed:
                     return connection
@@ -327,6 +325,14 @@ class Swarm(upstream.Swarm):
     def _direct_candidates(self, peer: ID) -> list[Multiaddr]:
         return [one for one in self.candidates(peer) if not addresses.is_circuit(one)]
 
+    def on_began(self, tell: Callable[[Connection], None]) -> None:
+        """Have `tell` told of each connection that has begun; identify comes after it."""
+        self._began.append(tell)
+
+    def _tell_began(self, connection: Connection) -> None:
+        for tell in self._began:
+            tell(connection)
+
     def on_dialled(self, tell: Callable[[ID, Multiaddr, bool], None]) -> None:
         """Have `tell` told of each address that was dialled, and whether the peer was reached there."""
         self._dialer.tell = self._direct_dialer.tell = tell
@@ -338,34 +344,6 @@ class Swarm(upstream.Swarm):
     async def _find(self, peer: ID) -> None:
         if self.find is not None:
             await self.find(peer)
-
-    # ---- upstream's interface, for its services ----
-
-    async def dial_peer(self, peer_id: ID) -> list[INetConn]:
-        try:
-            return [await self.connect(peer_id)]
-        except AicnError as error:
-            raise SwarmException(error.message) from None
-
-    async def new_stream(self, peer_id: ID) -> NetStream:
-        await self.dial_peer(peer_id)
-        connection = self.live(peer_id)
-        try:
-            if connection is not None:
-                return await connection.new_stream()
-        except MuxedConnError as error:
-            raise SwarmException(str(error)) from None
-        raise SwarmException(f"{peer_id}: the connection has just ended")
-
-    async def _notify(self, method: str, *args: Any) -> None:
-        for notifee in tuple(self.notifees):
-            try:
-                await getattr(notifee, method)(self, *args)
-            except Exception:
-                log.exception("%s of %s", method, type(notifee).__name__)
-
-    async def notify_closed_stream(self, stream: object) -> None:
-        """Nobody wants to know."""
 
 
 async def _no_circuit(circuit: Multiaddr, _: ID) -> IRawConnection:

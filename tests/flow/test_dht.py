@@ -185,7 +185,7 @@ async def test_a_peer_that_does_not_answer_leaves_the_table_and_may_come_back(mo
         with trio.fail_after(5):
             assert await dht_of(a).closest(KEY) == []
         assert id_of(b) not in dht_of(a).table
-        await dht_of(a).identified(id_of(b))
+        dht_of(a).identified(id_of(b))
         assert id_of(b) in dht_of(a).table
 
 

@@ -9,7 +9,6 @@ import socket
 import psutil
 import pytest
 import trio
-from libp2p.network.stream.net_stream import NetStream
 from libp2p.peer.id import ID
 
 from aicn.errors import (
@@ -21,6 +20,7 @@ from aicn.errors import (
     Unsupported,
 )
 from aicn.p2p import multistream
+from aicn.p2p.muxed_stream import YamuxStream
 from aicn.p2p.stream import Stream
 from tests.fakes.hosts import (
     ECHO,
@@ -232,7 +232,7 @@ async def test_nothing_grows() -> None:
             for _ in range(20):
                 await trio.sleep(0.01)
             gc.collect()
-            streams = sum(isinstance(one, NetStream) for one in gc.get_objects())
+            streams = sum(isinstance(one, YamuxStream) for one in gc.get_objects())
             return trio.lowlevel.current_statistics().tasks_living, process.num_fds(), streams
 
         for _ in range(3):

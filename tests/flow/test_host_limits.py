@@ -142,6 +142,23 @@ async def test_a_crowd_is_trimmed_and_whoever_is_of_use_stays(monkeypatch: pytes
         nursery.cancel_scope.cancel()
 
 
+async def test_who_is_reached_through_this_relay_is_spared(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("aicn.p2p.trimming.GRACE_S", 0.2)
+    monkeypatch.setattr("aicn.p2p.trimming._EVERY_S", 0.05)
+    async with open_test_host(connections=40, relay_service=True) as relay, trio.open_nursery() as nursery:
+        relay._book.protocols_of = lambda _: []  # nobody is worth more for what it speaks
+        for _ in range(25):
+            await Stranger.connect(relay, nursery)
+        async with open_test_host(relays=(full_address(relay),), relay_client="on") as behind:
+            await until(lambda: any("p2p-circuit" in one for one in behind.addresses()))
+            (before,) = [one for one in relay.connections() if one.peer == behind.id]
+            for _ in range(8):
+                await Stranger.connect(relay, nursery)
+            await until(lambda: len(relay.connections()) <= 24)
+            assert before.number in [one.number for one in relay.connections()]
+            nursery.cancel_scope.cancel()
+
+
 async def test_another_network_key_is_one_line(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING)
     async with open_test_host(psk=os.urandom(32).hex()) as a, open_test_host(psk=os.urandom(32).hex()) as b:

@@ -48,7 +48,7 @@ async def test_client_mode_peers_are_kept_out_of_the_routing_table() -> None:
         for asking in (client, server):
             with pytest.raises(UnknownNode):  # both have asked the public node something
                 await asking.open_stream(PEER_OF_NOBODY, ECHO)
-        await until(lambda: len(public._library._identified_peers) == 2)
+        await until(lambda: len(public._identify.known) == 2)
         assert public._dht is not None
         await until(lambda: ID.from_base58(server.id) in public._dht.table)
         assert ID.from_base58(client.id) not in public._dht.table
@@ -56,14 +56,18 @@ async def test_client_mode_peers_are_kept_out_of_the_routing_table() -> None:
         assert ID.from_base58(public.id) in client._dht.table
 
 
+async def _never_asks(_: object) -> None:
+    """In place of asking a peer who it is."""
+
+
 async def test_a_peer_that_identify_has_not_described_yet_is_asked_all_the_same() -> None:
     async with AsyncExitStack() as stack:
         public = await stack.enter_async_context(open_test_host(dht_mode="server"))
         b = await stack.enter_async_context(open_test_host(bootstrap=(full_address(public),)))
         b.serve(ECHO, echo)
-        await until(lambda: public._library._identified_peers)
+        await until(lambda: public._identify.known)
         a = await stack.enter_async_context(open_test_host())
-        a._library._schedule_identify = lambda *_, **__: None
+        a._identify._meet = _never_asks
         await a.connect(full_address(public))
         assert await exchange(a, b) == b"hello"
 
@@ -73,13 +77,13 @@ async def test_the_routing_table_takes_only_who_is_connected_and_known_to_serve(
         dht, peer = a._dht, ID.from_base58(b.id)
         assert dht is not None
         a._book.set_protocols(peer, ["/dbc/kad/1.0.0"])
-        await dht.identified(peer)
+        dht.identified(peer)
         assert peer not in dht.table
         await a.connect(full_address(b))
-        await until(lambda: peer in a._library._identified_peers)
+        await until(lambda: peer in a._identify.known)
         for protocols, taken in (([], False), (["/dbc/kad/1.0.0"], True), (["/ipfs/ping/1.0.0"], False)):
             a._book.set_protocols(peer, protocols)
-            await dht.identified(peer)
+            dht.identified(peer)
             assert (peer in dht.table) is taken
 
 

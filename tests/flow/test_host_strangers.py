@@ -20,7 +20,6 @@ from aicn.errors import (
     Unreachable,
 )
 from aicn.p2p import multistream
-from aicn.p2p.connection import Connection
 from aicn.p2p.stream import Stream
 from tests.fakes.hosts import (
     ECHO,
@@ -108,11 +107,7 @@ async def test_one_peer_cannot_take_all_places() -> None:
 
 async def test_a_peer_that_closes_every_connection_is_given_up() -> None:
     async with open_test_host() as a, open_test_host() as b:
-
-        async def close_at_once(connection: Connection) -> None:
-            await connection.close()
-
-        b._swarm.notify_connected = close_at_once
+        b._swarm.on_began(lambda connection: b._swarm.nursery.start_soon(connection.close))
         a._book.add_addrs(ID.from_base58(b.id), [Multiaddr(b.addresses()[0])])
         with trio.fail_after(3):
             for _ in range(5):

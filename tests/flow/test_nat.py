@@ -63,7 +63,7 @@ async def test_a_node_learns_that_it_cannot_be_dialled(
         server = AutoNatServer(list, psk=None, private=True, dial_s=0.2)
         b._protocols.serve_connection(autonat.PROTOCOL, server.serve)
         port = port_of(a)
-        for listener in a._swarm.listeners.values():
+        for listener in a._swarm.listeners:
             listener.stop()
         await a.connect(full_address(b))
         await until(lambda: a.nat.reachability.state is State.PRIVATE)
@@ -214,14 +214,14 @@ async def test_what_changes_is_pushed() -> None:
     async with open_test_host() as a, open_test_host() as b:
         await a.connect(full_address(b))
         of_a = ID.from_base58(a.id)
-        await until(lambda: b._library.identify.info(of_a))
+        await until(lambda: b._identify.info(of_a))
         assert ECHO not in b.peer_info(a.id).protocols
         await until(lambda: a.peer_info(b.id))
         a.serve(ECHO, echo)
         await until(lambda: ECHO in b.peer_info(a.id).protocols)
         mapped = Multiaddr("/ip4/203.0.113.7/tcp/6001")
-        a._library.learnt = lambda: [mapped]
-        a._library.identify.changed()
+        a._own.learnt = lambda: [mapped]
+        a._identify.changed()
         await until(lambda: mapped in map(without_peer, b._book.known(of_a)))
 
 

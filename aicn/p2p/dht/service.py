@@ -50,11 +50,11 @@ class Dht:
         self, swarm: Swarm, protocols: Protocols, *, prefix: str, advertised: Callable[[], Sequence[Multiaddr]]
     ) -> None:
         self.protocol = f"{prefix}/kad/1.0.0"
-        self.table = RoutingTable(swarm.get_peer_id())
+        self.table = RoutingTable(swarm.own_id)
         self.filled = trio.Event()  # set once somebody can be asked
         self.providers = ProviderStore()
         self.server = False
-        self._own = swarm.get_peer_id()
+        self._own = swarm.own_id
         self._swarm = swarm
         self._book = swarm.book
         self._protocols = protocols
@@ -80,7 +80,7 @@ class Dht:
             self._protocols.withdraw(self.protocol)
         self.server = server
 
-    async def identified(self, peer: ID) -> None:
+    def identified(self, peer: ID) -> None:
         """Identify has told what `peer` serves: if it is the DHT, and as long as it is connected, it can be asked."""
         if self._serves(peer) and self._swarm.is_connected(peer):
             if self.table.add(peer):
@@ -101,7 +101,7 @@ class Dht:
     async def _refresh(self) -> None:
         """Take in who is there, and meet those around our own place and around some others."""
         for peer in list(self._swarm.connections):  # a query that failed took out some that are there after all
-            await self.identified(peer)
+            self.identified(peer)
         for key in (self._own.to_bytes(), *(os.urandom(32) for _ in range(_REFRESH_KEYS))):
             await self.closest(key)
 

@@ -2,15 +2,13 @@
 
 Each file says which upstream line is wrong, what goes wrong, and which test fails without it. What could be corrected by a class of
 ours instead is not here: see swarm.py, connection.py, listener.py, upgrade.py, psk.py, muxer.py, protocols.py, peerbook.py,
-library.py, dht/ and pubsub/ in aicn/p2p.
+identify.py, ping.py, dht/ and pubsub/ in aicn/p2p.
 """
 
 from __future__ import annotations
 
 import logging
 
-from libp2p.host.basic_host import BasicHost
-from libp2p.network.swarm import Swarm
 from libp2p.peer.peerstore import PeerStore
 
 from aicn.p2p.fixes import noise, rsa, tcp
@@ -19,8 +17,6 @@ from aicn.p2p.fixes.patch import expect
 
 def apply() -> None:
     """Make all corrections; may be called again. StartupError when this libp2p is not the one they are made for."""
-    expect(Swarm, "run", "dial_peer", "new_stream", "_notify", "notify_closed_stream", "notify_connected", "close_peer")
-    expect(BasicHost, "get_addrs", "_schedule_identify", "_identify_task_entry", "_identify_peer")
     expect(PeerStore, "add_addrs", "addrs", "_enforce_peer_limit", "clear_peerdata")
     tcp.apply()
     noise.apply()

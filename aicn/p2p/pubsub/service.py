@@ -77,7 +77,7 @@ class Topics:
     ) -> None:
         self.mesh = Mesh()
         self._swarm = swarm
-        self._own = swarm.get_peer_id()
+        self._own = swarm.own_id
         self._signer = Signer(keys)
         self._spoken: Sequence[str] = _SPOKEN[router]
         self._peers: dict[ID, _Peer] = {}
@@ -156,7 +156,7 @@ class Topics:
 
     # ---- peers ----
 
-    async def identified(self, peer: ID) -> None:
+    def identified(self, peer: ID) -> None:
         """Identify has told what `peer` speaks."""
         protocols = self._swarm.book.protocols_of(peer)
         for protocol in self._spoken:

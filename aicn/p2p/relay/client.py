@@ -61,7 +61,7 @@ class RelayClient:
         self._swarm = swarm
         self._configured: dict[ID, list[Multiaddr]] = {}
         for relay, address in configured:
-            if relay != swarm.get_peer_id():  # a node may be in the list that it shares with others
+            if relay != swarm.own_id:  # a node may be in the list that it shares with others
                 self._configured.setdefault(relay, []).append(address)
         self._wanted = wanted
         self.changed: Callable[[], object] = lambda: None  # told when `addresses` are others than before
@@ -188,7 +188,7 @@ class RelayClient:
     async def dial(self, circuit: Multiaddr, target: ID) -> Circuit:
         """A raw connection to `target` over the relay that `circuit` names. Unreachable, DeadlineExceeded and the like."""
         relay, transport = addresses.relay_of(circuit)
-        if relay == self._swarm.get_peer_id():
+        if relay == self._swarm.own_id:
             raise Unreachable("that relay is this node itself")
         if transport is not None:
             self._swarm.book.add_addrs(relay, [transport], _RELAY_KNOWN_S)
@@ -210,7 +210,7 @@ async def _ask_for_place(stream: Stream) -> Reservation:
 def _circuits(connection: Connection, reservation: Reservation) -> tuple[Multiaddr, ...]:
     """Our addresses through a relay: over the address that we dialled, and over what the relay says of itself."""
     relay = connection.peer
-    found = [connection.remote] if connection.direction_name == "Outbound" and connection.remote else []
+    found = [connection.remote] if connection.dialled and connection.remote else []
     for data in reservation.addrs[: 4 * _MOST_ADDRESSES]:
         address = addresses.decode(bytes(data))
         if address is None or addresses.peer_of(address) not in (None, relay):

@@ -50,6 +50,7 @@ class Hop:
         self._swarm = swarm
         self._advertised = advertised  # where this node can be reached directly
         self.ledger = Ledger(limits, lambda peer: swarm.live_direct(peer) is not None)
+        swarm.relies = lambda peer: self.ledger.holds(peer, trio.current_time())
 
     async def serve(self, connection: Connection, stream: Stream) -> None:
         """One request; a circuit lasts as long as the handler. Whatever goes wrong costs the asker this stream."""
@@ -75,7 +76,7 @@ class Hop:
         if not self.ledger.reserve(connection.peer, ip, trio.current_time()):
             await _refuse(messages, Status.RESERVATION_REFUSED)
             return
-        here = Multiaddr(f"/p2p/{self._swarm.get_peer_id()}")
+        here = Multiaddr(f"/p2p/{self._swarm.own_id}")
         place = Reservation(
             expire=int(time.time() + self.ledger.limits.reservation_s),
             addrs=[one.encapsulate(here).to_bytes() for one in self._advertised()],

@@ -29,7 +29,7 @@ async def connect(host: Host, js: JsPeer, dialler: str) -> None:
     else:
         await host.connect(js.address)
     await js.event("identify", peer=host.id)
-    await until(lambda: ID.from_base58(js.id) in host._library._identified_peers, seconds=20)
+    await until(lambda: ID.from_base58(js.id) in host._identify.known, seconds=20)
 
 
 @DIALLERS

@@ -71,12 +71,10 @@ class ConnectionInMemory:
 class SwarmInMemory:
     def __init__(self) -> None:
         self.direct = {peer: ConnectionInMemory(peer) for peer in (SOURCE, TARGET)}
+        self.own_id = RELAY
 
     def live_direct(self, peer: ID) -> ConnectionInMemory | None:
         return self.direct.get(peer)
-
-    def get_peer_id(self) -> ID:
-        return RELAY
 
 
 class World:

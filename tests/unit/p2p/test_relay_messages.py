@@ -102,7 +102,7 @@ class Relay:
     """What the addresses through a relay are made of: the connection to it."""
 
     def __init__(self, remote: str, direction: str = "Outbound") -> None:
-        self.peer, self.remote, self.direction_name = PEER, Multiaddr(remote), direction
+        self.peer, self.remote, self.dialled = PEER, Multiaddr(remote), direction == "Outbound"
 
 
 def through(relay: Relay, *texts: str) -> list[str]:
