@@ -67,7 +67,7 @@ def command(
     entries = [{"model": name, "api": url, "type": TYPES.index(kind), **secrets} for name, url in models]
     with open_api(api) as node:
         before = {offer.model for offer in ask(node, [own_id(node)])[0].offers if offer.project == project}
-        body = {"project": project, "models": entries} | ({"probe": True} if probe else {})
+        body: dict[str, object] = {"project": project, "models": entries} | ({"probe": True} if probe else {})
         node.post("/api/v0/ai/project/register", body)
     names = [name for name, _ in models]
     if as_json:
