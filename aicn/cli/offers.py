@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import httpx
 import trio
 
 from aicn.cli.client import Api, ApiError, client_options, explained, taken
+from aicn.cli.loop import run
 
 _AT_ONCE = 8  # nodes asked at the same time
 _PROJECTS_OF = "/api/v0/ai/project/peer"
@@ -49,12 +51,7 @@ def connected(api: Api) -> list[str]:
 
 def ask(api: Api, nodes: Sequence[str]) -> list[Asked]:
     """What each of `nodes` offers, in their order; a node that fails does not stop the others."""
-    try:
-        return trio.run(_ask_all, api.url, nodes)
-    except BaseExceptionGroup as group:
-        if group.subgroup(KeyboardInterrupt):  # the nursery wraps it; click knows it bare
-            raise KeyboardInterrupt from None
-        raise
+    return run(partial(_ask_all, api.url, nodes))
 
 
 def find(api: Api, *, node: str | None, project: str | None, model: str | None) -> Offer:
