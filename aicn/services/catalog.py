@@ -85,7 +85,9 @@ class Catalog:
         if offer.node == self.own:  # an echo
             self.own_seq = max(self.own_seq, offer.seq)
             return False
-        if offer.issued > now + SKEW_S or offer.expires - offer.issued > LONGEST_LIFE_S:
+        self.expire()
+        until = offer.expires + SKEW_S
+        if until <= now or offer.issued > now + SKEW_S or offer.expires - offer.issued > LONGEST_LIFE_S:
             return False
         held = self._held.get(offer.node)
         if held is not None and offer.seq <= held.offer.seq:
@@ -97,9 +99,6 @@ class Catalog:
             self._forget(offer.node)
             self._bury(offer.node, offer.seq, lost=False)
             return True
-        until = offer.expires + SKEW_S
-        if until <= now:
-            return False
         new = _Held(offer, signed, until, _weight(offer, signed))
         if not self._make_room(new, held):
             return False
@@ -239,7 +238,6 @@ class Catalog:
         count = len(self._held) + (old is None)
         if weight <= MOST_WEIGHT and count <= MOST_OFFERS:
             return True
-        self.expire()
         if not self._near(new.offer.node):
             return False
         strangers = [node for node in self._held if node != new.offer.node and not self._near(node)]
