@@ -42,6 +42,7 @@ from aicn.runtime.local_model import LocalModelServer
 from aicn.services.announcer import Announcer, Offered
 from aicn.services.catalog import Catalog
 from aicn.services.directory import Directory, open_directory
+from aicn.services.dispatch import Dispatch
 from aicn.services.images import Images
 from aicn.services.inference import Inference
 from aicn.services.nodes import Nodes
@@ -107,6 +108,7 @@ async def open_node(config: Config) -> AsyncIterator[Node]:
         host.serve(control.PROTOCOL, nodes.serve)
         directory = _directory(config, host, nodes, Offered(registration, worker))
         registration.on_change(directory.announcer.changed)
+        requests = Inference(host, worker, limits)
         async with open_directory(directory, nodes, host.links, host.topics, Offers(database)):
             yield Node(
                 config=config,
@@ -115,7 +117,8 @@ async def open_node(config: Config) -> AsyncIterator[Node]:
                 topics=host.topics,
                 registration=registration,
                 worker=worker,
-                inference=Inference(host, worker, limits),
+                inference=requests,
+                dispatch=Dispatch(directory.catalog, requests),
                 nodes=nodes,
                 directory=directory,
                 started_at=trio.current_time(),

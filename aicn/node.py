@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from aicn.config.schema import Config
 from aicn.services.directory import Directory
+from aicn.services.dispatch import Dispatch
 from aicn.services.inference import Inference
 from aicn.services.nodes import Nodes
 from aicn.services.ports import Peers, SwarmControl, Topics
@@ -24,6 +25,7 @@ class Node:
     registration: Registration
     worker: Worker
     inference: Inference
+    dispatch: Dispatch
     nodes: Nodes
     directory: Directory
     started_at: float  # trio.current_time()

@@ -25,7 +25,8 @@ from aicn.dev.drawing import draw
 from aicn.dev.fields import Fields, parse_fields
 from aicn.domain.inference import Kind
 from aicn.errors import AicnError, InvalidRequest, TooLarge, UnknownModel
-from aicn.gateway import server
+from aicn.gateway.server import address_of, bind
+from aicn.gateway.server import serve as serve_app
 
 BODY_BYTES = 32 * 2**20  # largest request, as the node's own default
 _GRACE_S = 1.0  # for answers that run when it is stopped
@@ -157,12 +158,12 @@ class DemoEndpoint:
 
 async def serve(endpoint: Callable[[str], DemoEndpoint], port: int, *, ready: Callable[[DemoEndpoint], None]) -> None:
     """Serve on loopback until SIGINT or SIGTERM. `endpoint` is given the address; `ready` is called when it answers. StartupError."""
-    listener = server.bind(f"127.0.0.1:{port}", setting="--port")
-    app = endpoint(server.address_of(listener))
+    listener = bind(f"127.0.0.1:{port}", setting="--port")
+    app = endpoint(address_of(listener))
     stop = trio.Event()
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async with trio.open_nursery() as nursery:
-            run = partial(server.serve, cast("Any", app), Http(), listener, shutdown=stop, grace_s=_GRACE_S)
+            run = partial(serve_app, cast("Any", app), Http(), listener, shutdown=stop, grace_s=_GRACE_S)
             await nursery.start(run)
             ready(app)
             await anext(signals)

@@ -27,7 +27,8 @@ GOOD = b'{"created": 1.0, "choices": [{"index":0}]}'
 GOOD_BODIES = {"/ai/project/register": REGISTER, "/ai/project/unregister": {"project": "p"}, "/ai/project/peer": {"node_id": OWN},
                "/peer": {"node_id": OWN}, "/host/info": {"node_id": OWN},
                "/swarm/connect": {"node_addr": "/ip4/1.2.3.4/tcp/1/p2p/x"}, "/swarm/disconnect": {"node_addr": "/p2p/x"},
-               "/chat/completion": CHAT, "/embedding": EMBED}  # fmt: skip
+               "/chat/completion": CHAT, "/embedding": EMBED,
+               "/chat/completion/proxy": {name: CHAT[name] for name in ("project", "model", "messages")}}  # fmt: skip
 
 
 def answering(*pieces: bytes | Exception) -> FakeNode:
@@ -452,3 +453,27 @@ async def test_one_line_per_request_without_bodies(caplog: pytest.LogCaptureFixt
     assert "error=malformed_body" in second
     assert "llo" not in caplog.text
     assert "secret" not in caplog.text
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_chat_without_a_node(stream: bool) -> None:
+    pieces = [b"data: {}\n\n", b"data: [DONE]\n\n"] if stream else [GOOD]
+    async with serving(answering(*pieces)) as served:
+        body = {name: value for name, value in CHAT.items() if name != "node_id"} | {"stream": stream}
+        reply = await served.request("POST", "/api/v0/chat/completion/proxy", body)
+        assert reply.status == 200
+        assert reply.body == (b"".join(pieces) if stream else b'{"code":0,"message":"ok","data":' + GOOD + b"}")
+        assert reply.headers["x-aicn-node"] == OTHER
+        [(_, request)] = served.fake.inference.requests
+        assert (request.kind, request.project, request.model, request.stream) == (Kind.CHAT, "p", "m", stream)
+        assert b"project" not in request.body
+
+
+@pytest.mark.parametrize("path", ["/chat/completion/proxy", "/image/gen/proxy"])
+async def test_no_node_has_answered(path: str) -> None:
+    async with serving(failing(errors.NoNode("none of 2 nodes", retry_after=2.5))) as served:
+        for stream in (False, True):
+            asked = {"project": "p", "model": "m", "messages": [{}], "prompt": "a bird", "stream": stream}
+            reply = await served.request("POST", f"/api/v0{path}", asked)
+            assert (reply.status, reply.json) == (503, {"code": 1016, "message": "none of 2 nodes"})
+            assert reply.headers["retry-after"] == "3"

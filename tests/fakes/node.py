@@ -95,6 +95,16 @@ class FakeInference:
         raise UnknownNode("no script")
 
 
+class FakeDispatch:
+    """Finds OTHER, which answers as the script says."""
+
+    def __init__(self, inference: FakeInference) -> None:
+        self._inference = inference
+
+    async def open(self, request: InferenceRequest) -> Answer:
+        return await self._inference.open(OTHER, request)
+
+
 class FakeRegistration:
     """Registrations in memory."""
 
@@ -111,6 +121,19 @@ class FakeRegistration:
         return [
             Project(name, tuple(endpoint.model for endpoint in endpoints)) for name, endpoints in self.endpoints.items()
         ]
+
+
+class FakeWorker:
+    """Every endpoint answers, unless a `failure` is set."""
+
+    def __init__(self) -> None:
+        self.failure: Exception | None = None
+        self.probed: list[Endpoint] = []
+
+    async def probe(self, endpoints: Sequence[Endpoint]) -> None:
+        self.probed.extend(endpoints)
+        if self.failure is not None:
+            raise self.failure
 
 
 class FakeNodes:
@@ -180,7 +203,9 @@ class FakeNode:
         self.swarm = FakeSwarm()
         self.topics = FakeTopics(self.config.p2p.topic)
         self.inference = FakeInference()
+        self.dispatch = FakeDispatch(self.inference)
         self.registration = FakeRegistration()
+        self.worker = FakeWorker()
         self.nodes = FakeNodes(self.registration)
         self.directory = FakeDirectory()
 
@@ -192,8 +217,9 @@ class FakeNode:
             swarm=cast("Any", self.swarm),
             topics=cast("Any", self.topics),
             registration=cast("Any", self.registration),
-            worker=cast("Any", None),
+            worker=cast("Any", self.worker),
             inference=cast("Any", self.inference),
+            dispatch=cast("Any", self.dispatch),
             nodes=cast("Any", self.nodes),
             directory=cast("Any", self.directory),
             started_at=trio.current_time(),

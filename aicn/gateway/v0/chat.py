@@ -1,4 +1,4 @@
-"""Chats with a model of a named node."""
+"""Chats with a model, of a named node or of whichever node has it."""
 
 from __future__ import annotations
 
@@ -23,6 +23,15 @@ async def completion(node: Node) -> Response:
     node_id, chat = await decoded(node, wire.decode_chat)
     this.streamed = chat.stream
     this.answer = await node.inference.open(node_id, _request(node, chat))
+    return await respond(this.answer, most=node.config.limits.answer_bytes)
+
+
+async def project_completion(node: Node) -> Response:
+    """A chat with a model of whichever node has it, plain or streamed."""
+    this = current_request()
+    chat = await decoded(node, wire.decode_project_chat)
+    this.streamed = chat.stream
+    this.answer = await node.dispatch.open(_request(node, chat))
     return await respond(this.answer, most=node.config.limits.answer_bytes)
 
 
@@ -54,4 +63,7 @@ def _request(node: Node, chat: wire.Chat) -> InferenceRequest:
     )
 
 
-ROUTES = (Route("POST", "/chat/completion", completion),)
+ROUTES = (
+    Route("POST", "/chat/completion", completion),
+    Route("POST", "/chat/completion/proxy", project_completion),
+)

@@ -1,4 +1,4 @@
-"""Images by a model of a named node."""
+"""Images by a model, of a named node or of whichever node has it."""
 
 from __future__ import annotations
 
@@ -23,6 +23,13 @@ async def generation(node: Node) -> Response:
     """Images from a description, by a model of any node."""
     node_id, image = await decoded(node, partial(wire.decode_image_at, kind=Kind.IMAGE_GENERATION))
     current_request().answer = answer = await node.inference.open(node_id, request_of(node, image))
+    return await respond(answer, most=node.config.limits.answer_bytes)
+
+
+async def project_generation(node: Node) -> Response:
+    """Images from a description, by a model of whichever node has it."""
+    image = await decoded(node, partial(wire.decode_image, kind=Kind.IMAGE_GENERATION))
+    current_request().answer = answer = await node.dispatch.open(request_of(node, image))
     return await respond(answer, most=node.config.limits.answer_bytes)
 
 
@@ -62,4 +69,8 @@ async def respond(answer: Answer, *, most: int) -> Response:
     return response
 
 
-ROUTES = (Route("POST", "/image/gen", generation), Route("POST", "/image/edit", edit))
+ROUTES = (
+    Route("POST", "/image/gen", generation),
+    Route("POST", "/image/gen/proxy", project_generation),
+    Route("POST", "/image/edit", edit),
+)
