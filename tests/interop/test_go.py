@@ -11,6 +11,7 @@ import trio
 from libp2p.peer.id import ID
 from multiaddr import Multiaddr
 
+from aicn.domain.nodes import Connectivity
 from aicn.errors import DeadlineExceeded, Unreachable, Unsupported
 from tests.fakes.hosts import echo, full_address, open_test_host, until
 from tests.interop.exchanges import LAZY, LAZY_S, PING, SINK, WATCH, Exchanges
@@ -76,6 +77,19 @@ async def test_both_dial_at_once(go_program: Path) -> None:
         await ours.upload(go.id, MB)
         await go("upload", peer=host.id, protocol=SINK, size=MB)
         assert 1 <= len(host.connections()) <= 2  # both may have come to be; then both stay
+
+
+async def test_a_peer_is_disconnected_until_it_dials(go_program: Path) -> None:
+    async with open_pair(go_program) as pair:
+        link = await pair.host.links.measure(pair.go.id)
+        assert link.connectivity is Connectivity.CONNECTED
+        assert 0 < link.rtt < 5
+        await pair.host.disconnect(pair.go.address)
+        await pair.go.event("disconnected", peer=pair.host.id)
+        with pytest.raises(Unreachable, match="disconnected by hand"):
+            await pair.host.open_stream(pair.go.id, SINK)
+        await pair.go("connect", address=full_address(pair.host))
+        await pair.ours.upload(pair.go.id, 1000)
 
 
 # ---- streams ----

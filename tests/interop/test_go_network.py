@@ -82,6 +82,10 @@ async def test_the_rendezvous_of_the_topic(go_program: Path) -> None:
         await go.until(lambda table: public.id in table, "routing-table")
         found = await go.until(lambda found: host.id in found, "rendezvous", protocol=CONFIG.topic)
         assert full_address(host).startswith(tuple(found[host.id]))
+        await go("provide", protocol=CONFIG.topic)
+        with trio.fail_after(SOON_S):
+            while await host.rendezvous() != sorted([host.id, go.id]):
+                await trio.sleep(0.05)
 
 
 # ---- pubsub ----
