@@ -94,7 +94,10 @@ class Links(Protocol):
         """What identify has told that the peer serves; empty when it has told nothing (yet)."""
 
     def on_joined(self, tell: Callable[[PeerId], None]) -> None:
-        """Call `tell` whenever a peer was connected and identify has told what it serves. `tell` neither waits nor raises."""
+        """Call `tell` whenever identify has told what a connected peer serves: after connecting, and again when that changes.
+
+        `tell` neither waits nor raises.
+        """
 
     def on_lost(self, tell: Callable[[PeerId], None]) -> None:
         """Call `tell` whenever the last connection to a peer has ended. `tell` neither waits nor raises."""
