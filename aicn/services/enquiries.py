@@ -61,6 +61,10 @@ class Enquiries:
         self._whole: deque[float] = deque(maxlen=_ENOUGH)  # when nodes have told all that they hold
         self._said: set[PeerId] = set()  # nodes in doubt that others know of already
 
+    def __contains__(self, node: PeerId) -> bool:
+        """Whether it is being found out if the node is lost."""
+        return node in self._doubts
+
     async def run(self) -> None:
         """Ask until cancelled."""
         async with trio.open_nursery() as nursery:

@@ -7,6 +7,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import trio
+
 from aicn.config.schema import Limits
 from aicn.domain.offers import NodeType
 from aicn.domain.registration import Endpoint
@@ -32,6 +34,7 @@ class Member:
 
     host: Host
     registration: Registration
+    nodes: Nodes
     directory: Directory
 
     async def register(self, model: str, project: str = "P") -> None:
@@ -69,4 +72,35 @@ async def open_member(
         registration.on_change(announcer.changed)
         directory = Directory(nodes, host.links, host.topics, catalog, announcer, network=config.topic, enabled=enabled)
         async with open_directory(directory, nodes, host.links, host.topics, store or MemoryOffers()):
-            yield Member(host, registration, directory)
+            yield Member(host, registration, nodes, directory)
+
+
+class Killable:
+    """A node that can end without a word, as one that is killed: the system closes its connections."""
+
+    def __init__(self, member: Member, scope: trio.CancelScope, ended: trio.Event) -> None:
+        self.member = member
+        self._scope = scope
+        self._ended = ended
+
+    async def kill(self) -> None:
+        self.member.directory.announcer._left = True  # nothing more is said
+        self._scope.cancel()
+        await self._ended.wait()
+
+
+@asynccontextmanager
+async def killable(*, key: Key | None = None) -> AsyncIterator[Killable]:
+    """A node that ends with the block if it was not killed before."""
+    ended = trio.Event()
+
+    async def live(task_status: trio.TaskStatus[Killable]) -> None:
+        with trio.CancelScope() as scope:
+            async with open_member(key=key) as member:
+                task_status.started(Killable(member, scope, ended))
+                await trio.sleep_forever()
+        ended.set()
+
+    async with trio.open_nursery() as nursery:
+        yield await nursery.start(live)
+        nursery.cancel_scope.cancel()
