@@ -30,14 +30,26 @@ from aicn.domain.inference import Accepted, Chunk, End, InferenceRequest, Kind, 
 from aicn.domain.nodes import NodeInfo
 from aicn.domain.offers import Lost, NodeType, Offer, OfferedModel, OfferedProject, OffersAsked, OffersPage
 from aicn.domain.registration import Project
-from aicn.errors import AicnError, Busy, InvalidRequest, MalformedBody, ModelFailed, ProtocolViolation, TooLarge
+from aicn.errors import (
+    AicnError,
+    Busy,
+    Forbidden,
+    InvalidRequest,
+    MalformedBody,
+    ModelFailed,
+    ProtocolViolation,
+    TooLarge,
+)
 from aicn.p2p import addresses, autonat, autonat_server, dcutr, multistream, network_key, yamux
 from aicn.p2p.dht import wire as dht
 from aicn.p2p.psk import xsalsa20
 from aicn.p2p.pubsub import messages as pubsub
-from aicn.wire import completion, control, failure, framing, inference, json_body, offers, sse
+from aicn.services import wallet
+from aicn.wire import completion, control, failure, form, framing, images, inference, json_body, offers, sse
 from aicn.wire.pb import failure_pb2
+from aicn.wire.v0 import images as v0_images
 from aicn.wire.v0 import inference as v0_inference
+from aicn.wire.v0 import registration as v0_registration
 
 MIB = 1 << 20
 _MUCH = 512 << 10  # bytes of input
@@ -149,6 +161,12 @@ def rpc(data: bytes) -> None:
         pubsub.check(message)
 
 
+def signed(data: bytes) -> None:
+    message = pubsub.parse_message(data)
+    pubsub.topic_of(message)
+    pubsub.check(message)
+
+
 def kad(data: bytes) -> None:
     dht.named(dht.parse(data).closerPeers, 20)
 
@@ -156,6 +174,17 @@ def kad(data: bytes) -> None:
 _TCP = Multiaddr("/ip4/198.51.100.1/tcp/4001").to_bytes()
 _REQUEST = InferenceRequest("id", Kind.CHAT, "P", "M", b"{}", stream=True, deadline=9.0)
 _CHAT = b'{"node_id":"x","project":"P","model":"M","messages":[{"role":"user","content":"x"}],"stream":true}'
+_EMBED = (
+    b'{"node_id":"16Uiu2HAm3cuhhRL2msUuLF62KRSfneFDx94RsuouyW25Ho42cFMq","project":"P","model":"M","input":["x",[1,2]]}'
+)
+_PROOF = (
+    b'{"wallet":"0x1a642f0E3c3aF545E7AcBD38b07251B3990914F1","hash":"0x5c","signature":"0x91dce71d0a6c6e6b9153d7e069e59e5337fa001957c5a0e8'
+    b'5424821590931e9f55a478726bc1e697e061a8efd67a38425281108383b396b5359d6116a4ef9e631b"}'
+)
+_IMAGE = (
+    b'{"node_id":"16Uiu2HAm3cuhhRL2msUuLF62KRSfneFDx94RsuouyW25Ho42cFMq","project":"P","model":"M","prompt":"x","n":2,'
+    b'"size":"1x1","width":1,"height":1,"ipfs_node":"","response_format":"url","image":"http://x/1.png"}'
+)
 _EVENT = b'data: {"choices":[{"delta":{},"finish_reason":"stop"}],"usage":{"total_tokens":3}}\n\ndata: [DONE]\n\n'
 _VOTE = AutoNat(type=AutoNat.DIAL_RESPONSE, dialResponse={"status": AutoNat.OK, "addr": _TCP}).SerializeToString()
 _SIGNED = pubsub.Signer(create_new_key_pair()).message("topic", b"data")
@@ -232,7 +261,39 @@ DECODERS = {
         lambda data: json_body.take(data, "node_id", "project"), (MalformedBody, InvalidRequest), (_CHAT,)
     ),
     "chat": Decoder(v0_inference.decode_chat, (MalformedBody, InvalidRequest), (_CHAT,)),
+    "embed": Decoder(v0_inference.decode_embed, (MalformedBody, InvalidRequest), (_EMBED,)),
+    "register": Decoder(
+        v0_registration.decode_register,
+        (MalformedBody, InvalidRequest),
+        (
+            b'{"project":"p","models":[{"model":"m","api":"http://h/x","type":3,"api_key":"k","headers":{"X":"y"}}],"probe":true}',
+        ),
+    ),
+    "wallet": Decoder(wallet.check, (Forbidden,), (_PROOF,)),
     "completion": Decoder(completed, (ModelFailed,), (b'{"choices":[{"message":{"content":"x"}}]}',)),
+    "image task": Decoder(
+        lambda data: images.parse_task(data, Kind.IMAGE_GENERATION), (MalformedBody, InvalidRequest), (_IMAGE,)
+    ),
+    "image call": Decoder(
+        lambda data: v0_images.decode_image_at(data, Kind.IMAGE_EDIT), (MalformedBody, InvalidRequest), (_IMAGE,)
+    ),
+    "drawn images": Decoder(
+        lambda data: images.decode_answer(data, source="it"),
+        (ModelFailed,),
+        (
+            b'{"code":0,"data":[{"url":"http://x/1.png"},{"b64_json":"iVBORw0KGgo="},{"url":"data:image/png;base64,iVBO"}]}',
+        ),
+    ),
+    "stored images": Decoder(
+        lambda data: images.check_answer(data, source="it"), (ModelFailed,), (images.encode_stored("", [("Qm", "x")]),)
+    ),
+    "form": Decoder(
+        lambda data: form.decode_form(data, "multipart/form-data; boundary=B"),
+        (MalformedBody, InvalidRequest),
+        (
+            b'--B\r\nContent-Disposition: form-data; name="image"; filename="a.png"\r\nContent-Type: image/png\r\n\r\nx\r\n--B--',
+        ),
+    ),
     "multistream": Decoder(negotiation, (ProtocolViolation,), (multistream.proposal("/noise"),)),
     "multistream answer": Decoder(
         lambda data: multistream.check_answer(data, "/noise"), (AicnError,), (multistream.proposal("/noise"),)
@@ -257,6 +318,7 @@ DECODERS = {
         (Kad(type=Kad.FIND_NODE, key=b"k", closerPeers=[{"id": b"x", "addrs": [_TCP]}]).SerializeToString(),),
     ),
     "pubsub": Decoder(rpc, (ProtocolViolation,), (RPC(publish=[_SIGNED]).SerializeToString(),)),
+    "pubsub message handed on": Decoder(signed, (ProtocolViolation,), (_SIGNED.SerializeToString(),)),
     "AutoNAT question": Decoder(
         asked_autonat,
         (ProtocolViolation,),

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aicn.errors import Forbidden
-from aicn.services.wallet import LONGEST_HASH, check, verify
+from aicn.services.wallet import LONGEST_HASH, MOST_COMMAS, check, verify
 from tests.fakes.ethereum import new_account, personal_sign, proof, signer
 
 ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
@@ -120,6 +120,13 @@ def test_what_is_no_proof_is_named(change: dict[str, Any], named: str) -> None:
 def test_a_body_that_says_nothing_or_two_things_proves_nothing(body: bytes) -> None:
     with pytest.raises(Forbidden, match="wallet"):
         check(body)
+
+
+def test_a_body_of_millions_of_values_is_not_read() -> None:
+    small = json.dumps(GOOD | {"x": [0] * (MOST_COMMAS // 2)}).encode()
+    assert check(small)
+    with pytest.raises(Forbidden, match="wallet's proof, and the body has too many values"):
+        check(json.dumps(GOOD | {"x": [0] * (MOST_COMMAS + 1)}).encode())
 
 
 @given(st.integers(0, 129), st.sampled_from("0123456789abcdef"))
