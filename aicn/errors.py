@@ -188,9 +188,11 @@ def _leaves(cls: type[AicnError]) -> list[type[AicnError]]:
     return [cls, *(leaf for sub in cls.__subclasses__() for leaf in _leaves(sub))]
 
 
-_BY_CODE: dict[str, type[AicnError]] = {cls.code: cls for cls in reversed(_leaves(AicnError)[1:])}
+_BY_CODE: dict[str, type[AicnError]] = {
+    cls.code: cls for cls in reversed(_leaves(AicnError)[1:]) if cls.fault is not Fault.OURS
+}
 
 
 def from_code(code: str, message: str, *, retry_after: float | None = None) -> AicnError:
-    """The error that a peer's `Failure` names; a code that we do not know is a `ModelFailed` (the remote's fault)."""
+    """The error that a peer's `Failure` names. A code that we do not know, or that says that the peer broke, is a `ModelFailed`."""
     return _BY_CODE.get(code, ModelFailed)(message, retry_after=retry_after)

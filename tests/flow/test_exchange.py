@@ -20,7 +20,6 @@ from aicn.errors import (
     AnswerBroken,
     Busy,
     DeadlineExceeded,
-    InternalError,
     InvalidRequest,
     ModelFailed,
     ProtocolViolation,
@@ -173,7 +172,7 @@ async def test_an_unknown_node() -> None:
 async def test_a_broken_worker_tells_so_and_logs(caplog: pytest.LogCaptureFixture) -> None:
     async with a_world(lambda _: [RuntimeError("bug")]) as world:
         answer = await world.askers[INPUT].open(WORKER, a_request())
-        with pytest.raises(InternalError):
+        with pytest.raises(ModelFailed):
             await answer.receive()
     assert "bug" in caplog.text
 

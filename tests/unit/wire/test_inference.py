@@ -90,7 +90,10 @@ def test_a_long_chunk_travels_in_parts_below_the_frame_limit() -> None:
 ERRORS = [cls for cls in vars(errors).values() if isinstance(cls, type) and issubclass(cls, AicnError)]
 
 
-@pytest.mark.parametrize("cls", [cls for cls in ERRORS if cls not in (AicnError, errors.EndpointDown)])
+OURS = [cls for cls in ERRORS if cls.fault is errors.Fault.OURS]
+
+
+@pytest.mark.parametrize("cls", [cls for cls in ERRORS if cls not in OURS and cls is not errors.EndpointDown])
 def test_every_error_comes_back_as_itself(cls: type[AicnError]) -> None:
     sent = cls("what happened", retry_after=2.5)
     received = wire.decode_answer(one_frame(wire.encode_failure(sent)))
@@ -101,6 +104,12 @@ def test_every_error_comes_back_as_itself(cls: type[AicnError]) -> None:
 
 def test_an_endpoint_that_is_down_is_a_failed_model_to_a_peer() -> None:
     received = wire.decode_answer(one_frame(wire.encode_failure(errors.EndpointDown("m"))))
+    assert type(received) is errors.ModelFailed
+
+
+@pytest.mark.parametrize("cls", OURS)
+def test_what_broke_in_a_peer_did_not_break_here(cls: type[AicnError]) -> None:
+    received = wire.decode_answer(one_frame(wire.encode_failure(cls("m"))))
     assert type(received) is errors.ModelFailed
 
 
