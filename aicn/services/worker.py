@@ -36,7 +36,8 @@ _RECEIVE_S = 30.0  # a request must have arrived whole by then: 32 MiB over a 10
 _RECEIVING_BYTES = 256 * 2**20  # of requests that are not complete yet, over all peers: eight of the largest size
 _PEER_SHARE = 4  # a peer may hold the fourth part of that, or one request of the largest size
 _TAKE_S = 75.0  # for the requester to take a piece: longer than a gateway waits for its own client; else a place is lost for ever
-_PROBES_AT_ONCE = 16
+_PROBES_AT_ONCE = 64
+_PROBES_S = 45.0  # for all probes of one call: clients wait a minute
 _PROBES_TOLD = 10  # failures named in one message
 _TELL_S = 5.0  # to get a failure to a peer whose window may be full
 
@@ -159,19 +160,21 @@ class Worker:
 
     async def probe(self, endpoints: Sequence[Endpoint]) -> None:
         """Ask each endpoint something harmless; ModelFailed naming all that cannot work by their places, `models[0].api`."""
-        failed: dict[int, str] = {}
+        failed = {place: f"models[{place}].api: was not asked in time" for place in range(len(endpoints))}
         limit = trio.CapacityLimiter(_PROBES_AT_ONCE)
 
         async def probe_one(place: int, endpoint: Endpoint) -> None:
             async with limit:
                 try:
                     await self._endpoints.probe(endpoint)
+                    del failed[place]
                 except ModelFailed as error:
                     failed[place] = f"models[{place}].api: {error.message}"
 
-        async with trio.open_nursery() as nursery:
-            for place, endpoint in enumerate(endpoints):
-                nursery.start_soon(probe_one, place, endpoint)
+        with trio.move_on_after(_PROBES_S):
+            async with trio.open_nursery() as nursery:
+                for place, endpoint in enumerate(endpoints):
+                    nursery.start_soon(probe_one, place, endpoint)
         if failed:
             told = [failed[place] for place in sorted(failed)]
             more = f"; and {len(told) - _PROBES_TOLD} more" if len(told) > _PROBES_TOLD else ""
