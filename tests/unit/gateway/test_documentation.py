@@ -6,12 +6,12 @@ import re
 from pathlib import Path
 
 from aicn import errors
+from aicn.domain.names import LONGEST_NAME
 from aicn.errors import AicnError, ConfigError, StartupError
 from aicn.gateway import clients, connection, exchange, server
 from aicn.gateway.app import create_app
 from aicn.gateway.v0.errors import TABLE
 from aicn.wire import json_body
-from aicn.domain.names import LONGEST_NAME
 from tests.fakes.node import FakeNode
 
 TEXT = (Path(__file__).parents[3] / "docs" / "http-api.md").read_text()
