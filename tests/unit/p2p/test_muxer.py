@@ -532,6 +532,36 @@ async def test_rtt_is_the_time_between_ping_and_pong(autojump_clock):
         assert conn.rtt == pytest.approx(0.15)
 
 
+async def test_a_ping_that_is_asked_for_is_sent_at_once_and_shared(autojump_clock):
+    ours, theirs = pipe()
+    conn = Yamux(ours, PEER)
+    async with running(conn), trio.open_nursery() as nursery:
+        await theirs.read()  # the first ping is left without an answer
+        nursery.start_soon(conn.ping)
+        nursery.start_soon(conn.ping)
+        assert await theirs.read() == HEADER.pack(0, PING, SYN, 0, 2)
+        await trio.sleep(0.3)
+        await theirs.write(HEADER.pack(0, PING, ACK, 0, 2))
+        await trio.testing.wait_all_tasks_blocked()
+        assert not nursery.child_tasks
+        assert conn.rtt == pytest.approx(0.3)
+
+
+async def test_a_ping_ends_with_the_connection(autojump_clock):
+    ours, theirs = pipe()
+    conn = Yamux(ours, PEER)
+    async with running(conn), trio.open_nursery() as nursery:
+
+        async def ping() -> None:
+            with pytest.raises(MuxedConnUnavailable):
+                await conn.ping()
+
+        nursery.start_soon(ping)
+        await trio.testing.wait_all_tasks_blocked()
+        await theirs.close()
+    await ping()  # and there is none afterwards
+
+
 # ---- a peer made of raw frames ----
 
 
