@@ -59,10 +59,11 @@ class Api:
         with explained(self.url):
             return self._taken(self._client.get(path), also)
 
-    def post(self, path: str, body: dict[str, object] | None = None) -> Any:
-        """The JSON of POST `path`, less the envelope when it has one."""
+    def post(self, path: str, body: dict[str, object] | None = None, *, slow: bool = False) -> Any:
+        """The JSON of POST `path`, less the envelope when it has one. `slow`: a model works before the node answers."""
+        timeout = httpx.Timeout(_CONNECT_S, read=_GAP_S if slow else _READ_S)
         with explained(self.url):
-            return self._taken(self._client.post(path, json=body or {}), ())
+            return self._taken(self._client.post(path, json=body or {}, timeout=timeout), ())
 
     @contextmanager
     def stream(self, path: str, body: dict[str, object]) -> Iterator[Iterator[bytes]]:

@@ -34,6 +34,7 @@ class FakeApi:
     projects: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     peers: list[str] = field(default_factory=lambda: [OTHER])
     script: list[bytes] = field(default_factory=list)
+    drawn: list[Any] = field(default_factory=list)  # `choices` of /image/gen
     refuse: dict[str, tuple[int, dict[str, Any]]] = field(default_factory=dict)  # path → status, body
     requests: list[tuple[str, dict[str, Any]]] = field(default_factory=list)  # path, JSON body
 
@@ -51,8 +52,8 @@ class FakeApi:
             case "/api/v0/swarm/peers":
                 one = {"addr": "/ip4/10.0.0.1/tcp/1", "latency": "1.5ms", "direction": "Outbound"}
                 return 200, [{"id": f"x-{i}", "peer": peer, **one} for i, peer in enumerate(self.peers)]
-            case "/api/v0/host/info":
-                return 200, ok | {"data": self.host}
+            case "/api/v0/host/info" | "/api/v0/image/gen":
+                return 200, ok | {"data": self.host if "host" in path else {"choices": self.drawn}}
             case "/api/v0/ai/project/peer":
                 if body["node_id"] == LOST:
                     return 504, {"code": 1004, "message": "it does not answer"}
