@@ -104,8 +104,8 @@ class Registration:
             if named:
                 what = f"model {model!r} of project {project!r} is not one for {kind.name.lower()} requests"
             elif registered:
-                what = f"project {project!r} has no model {model!r} on this node"
+                what = f"project {project!r} of the node has no model {model!r}"
             else:
-                what = f"no project {project!r} on this node"
+                what = f"the node has no project {project!r}"
             raise UnknownModel(what)
         return fitting
