@@ -36,7 +36,7 @@ from aicn.wire import offers as wire
 log = logging.getLogger(__name__)
 
 _LEAVE_S = 1.0  # for the withdrawal to be on its way
-_WARN_S = 60.0  # between two warnings about clocks
+_WARN_S = 60.0  # between two remarks about clocks
 
 
 class Directory:
@@ -141,7 +141,7 @@ class Directory:
         """Say why a node cannot be seen whose clock is wrong, or that this one's is."""
         ahead = offer.issued - time.time()
         if ahead > SKEW_S and self._warnings.allow(""):
-            log.warning(
+            log.info(  # no warning: anybody can say so
                 "the clock of node %s is %.0f s ahead of this one's: its offers are not taken", offer.node, ahead
             )
 

@@ -35,6 +35,7 @@ _JITTER_S = 0.3  # before it is asked, so that not everybody does it at once, an
 _ENOUGH = 3  # nodes that were asked for all that they hold …
 _ENOUGH_S = 30.0  # … within this time: the rest comes with the next announcements
 _MOST_PAGES = 256  # of 512 KiB: twice what a full catalog holds
+_TELL_S = 20.0  # for one to tell it: a few that take their time must not keep the others waiting
 _TRUST_S = 30.0  # a node that has just answered is not asked again because somebody says that it is lost
 _AT_ONCE = 4
 _DOUBTS_AT_ONCE = 16  # many may be lost with one cable, and each may take _ASK_S
@@ -99,10 +100,11 @@ class Enquiries:
         now = trio.current_time()
         enough = len(self._whole) == _ENOUGH and now - self._whole[0] < _ENOUGH_S
         try:
-            await self._ask(peer, only=peer)
-            if not enough:
-                await self._ask(peer)
-                self._whole.append(now)
+            with trio.move_on_after(_TELL_S):
+                await self._ask(peer, only=peer)
+                if not enough:
+                    await self._ask(peer)
+                    self._whole.append(now)
         except AicnError as error:
             log.debug("%s was asked for offers: %s", peer, error.message)
 

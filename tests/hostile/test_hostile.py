@@ -11,6 +11,7 @@ import pytest
 import trio
 
 from tests.hostile.abuses import (
+    announcing,
     answering,
     dialled,
     gossip,
@@ -30,6 +31,7 @@ from tests.hostile.victim import Counts, Victim, running
 pytestmark = pytest.mark.e2e
 
 _MODULES = (
+    announcing,
     answering,
     dialled,
     gossip,

@@ -40,10 +40,10 @@ async def pour(stream: YamuxStream, *rpcs: pb.RPC) -> None:
             await stream.send_all(data)
 
 
-def signed(key: KeyPair, data: bytes, *, number: bytes, author: bytes = b"") -> pb.Message:
-    """A message of the topic, signed with `key`; by `author`, or by the owner of `key`."""
+def signed(key: KeyPair, data: bytes, *, number: bytes, author: bytes = b"", topic: str = TOPIC) -> pb.Message:
+    """A message of `topic`, signed with `key`; by `author`, or by the owner of `key`."""
     made = pb.Message(
-        from_id=author or ID.from_pubkey(key.public_key).to_bytes(), data=data, seqno=number, topicIDs=[TOPIC]
+        from_id=author or ID.from_pubkey(key.public_key).to_bytes(), data=data, seqno=number, topicIDs=[topic]
     )
     made.signature = key.private_key.sign(PUBSUB_SIGNING_PREFIX.encode() + made.SerializeToString())
     made.key = key.public_key.serialize()

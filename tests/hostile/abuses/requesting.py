@@ -70,6 +70,22 @@ async def requests_with_odd_fields(attacker: Attacker) -> None:
 
 
 @abuse
+async def requests_with_odd_parts(attacker: Attacker) -> None:
+    """Files without a name, with a name of a megabyte, a thousand of them, and ten thousand empty ones."""
+    peer = await attacker.peer()
+    good = {"id": "i", "kind": 3, "project": PROJECT, "model": MODEL, "deadline_ms": 1000, "body": b"{}"}
+    for parts in (
+        [pb.Part()],
+        [pb.Part(name="image", filename="f" * (1 << 20))],
+        [pb.Part(name="image", content_type="a" * 300)],
+        [pb.Part(name="image[]", data=bytes(1000))] * 1000,
+        [pb.Part(name="i")] * 10_000,
+    ):
+        frame = pb.InferenceFrame(request=pb.Request(**good, parts=parts)).SerializeToString()
+        assert (await refusal(peer, encode_frame(frame))).code == "invalid_request"
+
+
+@abuse
 async def request_over_the_limit(attacker: Attacker) -> None:
     """A request of a gigabyte: refused by its length alone."""
     peer = await attacker.peer()
