@@ -25,7 +25,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "peers": ("aicn.cli.peers", "List the peers that the node is connected to."),
         "connect": ("aicn.cli.connect", "Connect the node to a peer."),
         "disconnect": ("aicn.cli.disconnect", "Disconnect the node from a peer."),
-        "models": ("aicn.cli.models", "List the models of the node and of its peers."),
+        "models": ("aicn.cli.models", "List the models of the network."),
         "register": ("aicn.cli.register", "Offer models on this node."),
         "unregister": ("aicn.cli.unregister", "Stop offering a project or one of its models."),
         "chat": ("aicn.cli.chat", "Talk to a model; the answer appears as it is written."),

@@ -1,8 +1,8 @@
-"""Who offers which model, as far as the running node can tell: itself and the peers it is connected to."""
+"""Who offers which model: by the running node's directory, or asked of a node itself."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -14,6 +14,8 @@ from aicn.cli.loop import run
 
 _AT_ONCE = 8  # nodes asked at the same time
 _PROJECTS_OF = "/api/v0/ai/project/peer"
+_DIRECTORY = "/api/v0/ai/projects"
+_MOST_NODES = 100  # of one model: more are never told
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,25 +51,37 @@ def connected(api: Api) -> list[str]:
     return list(dict.fromkeys(str(entry["peer"]) for entry in api.post("/api/v0/swarm/peers")))
 
 
+def network(api: Api, *, project: str | None = None, model: str | None = None) -> Iterator[Offer]:
+    """What the nodes of the network offer, the nearest node of each model first; asked for while it is read."""
+    for of in [project] if project else _names(api.post(f"{_DIRECTORY}/list")):
+        for name in [model] if model else _names(api.post(f"{_DIRECTORY}/models", {"project": of})):
+            for near in api.post(f"{_DIRECTORY}/peers?number={_MOST_NODES}", {"project": of, "model": name}):
+                yield Offer(str(near["node_id"]), of, name)
+
+
+def _names(listed: Iterable[object]) -> list[str]:
+    return [str(one) for one in listed]
+
+
 def ask(api: Api, nodes: Sequence[str]) -> list[Asked]:
     """What each of `nodes` offers, in their order; a node that fails does not stop the others."""
     return run(partial(_ask_all, api.url, nodes))
 
 
 def find(api: Api, *, node: str | None, project: str | None, model: str | None) -> Offer:
-    """The offer to use: of `node` when named, else of the running node, else of a connected peer; ApiError when there is none."""
+    """The offer to use: of `node` when named, else of the running node, else of the nearest; ApiError when there is none."""
     me = own_id(api)
     asked = ask(api, [node or me])
     if node and asked[0].error:
         raise ApiError(asked[0].complaint)
     offer = _first(asked, project=project, model=model)
     if offer is None and not node:
-        offer = _first(ask(api, connected(api)), project=project, model=model)
+        offer = next(network(api, project=project, model=model), None)
     if offer is None:
         what = (f"model {model}" if model else "a model") + (f" of project {project}" if project else "")
         if node:
             raise ApiError(f"node {node} does not offer {what}; see: aicn models --node {node}")
-        raise ApiError(f"neither this node nor a connected peer offers {what}; see: aicn models")
+        raise ApiError(f"no node of the network offers {what}; see: aicn models")
     return offer
 
 

@@ -40,9 +40,9 @@ class FakeApi:
 
     def answer(self, path: str, body: dict[str, Any]) -> tuple[int, Any]:
         """Status and JSON of everything that is not streamed."""
+        ok = {"code": 0, "message": "ok"}
         if path in self.refuse:
             return self.refuse[path]
-        ok = {"code": 0, "message": "ok"}
         match path:
             case "/readyz":
                 return (200, {"ready": True, "uptime_s": 93784}) if self.ready else (503, {"ready": False})
@@ -70,7 +70,31 @@ class FakeApi:
                 | "/api/v0/ai/project/unregister"
             ):
                 return 200, ok
-        return 404, {"code": 1001, "message": "no such route"}
+        return self._directory(path, body)
+
+    def _directory(self, path: str, body: dict[str, Any]) -> tuple[int, Any]:
+        """The three questions about the whole network."""
+        match path.removeprefix("/api/v0/ai/projects/"):
+            case "list":
+                found: list[Any] = sorted({one["project"] for listed in self.projects.values() for one in listed})
+            case "models":
+                found = sorted({model for _, model in self._offered(body["project"])})
+            case "peers?number=100":
+                near = [node for node, model in self._offered(body["project"]) if model == body["model"]]
+                found = [{"node_id": node, "connectivity": 1, "latency": 9} for node in near]
+            case _:
+                return 404, {"code": 1001, "message": "no such route"}
+        return 200, {"code": 0, "message": "ok", "data": found}
+
+    def _offered(self, project: str) -> list[tuple[str, str]]:
+        """Nodes and models."""
+        return [
+            (node, model)
+            for node, listed in self.projects.items()
+            for one in listed
+            if one["project"] == project
+            for model in one["models"]
+        ]
 
 
 @contextmanager

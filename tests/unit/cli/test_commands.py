@@ -110,23 +110,33 @@ def test_known_addresses(aicn: Aicn, api: FakeApi) -> None:
     assert json.loads(aicn("peers", "--known", "--json", "--api", api.url).stdout)[0] == {"peer": ME, "addrs": []}
 
 
-def test_models_of_the_node_and_its_peers_with_errors_per_node(aicn: Aicn, api: FakeApi) -> None:
-    api.peers = [OTHER, OTHER, LOST]
-    api.projects = {ME: SERVED, OTHER: [{"project": "Q\tx", "models": ["\x1b[31mred"]}]}
+def test_models_of_the_network(aicn: Aicn, api: FakeApi) -> None:
+    api.projects = {ME: SERVED, OTHER: [{"project": "Q\tx", "models": ["\x1b[31mred"]}, *SERVED]}
     result = aicn("models", "--api", api.url)
     assert result.exit_code == 0
-    assert result.stdout == f"{ME}\tP\tm1\n{ME}\tP\tm2\n{OTHER}\tQ x\t\ufffd[31mred\n"
-    assert f"{LOST}: it does not answer (code 1004)" in result.stderr
+    mine, others = f"{ME}\tP\tm1\n{ME}\tP\tm2\n", f"{OTHER}\tP\tm1\n{OTHER}\tP\tm2\n"
+    assert result.stdout == f"{mine}{others}{OTHER}\tQ x\t\ufffd[31mred\n"
     listed = json.loads(aicn("models", "--json", "--api", api.url).stdout)
-    assert [one["node"] for one in listed] == [ME, OTHER, LOST]
-    assert listed[0]["self"] is True
-    assert listed[2]["error"] == "it does not answer (code 1004)"
+    assert [(one["node"], one["self"], len(one["models"])) for one in listed] == [(ME, True, 2), (OTHER, False, 3)]
 
 
-def test_models_of_named_nodes(aicn: Aicn, api: FakeApi) -> None:
+def test_models_when_there_is_no_directory(aicn: Aicn, api: FakeApi) -> None:
+    api.refuse["/api/v0/ai/projects/list"] = 501, {"code": 1010, "message": "this node keeps no directory"}
+    result = aicn("models", "--api", api.url)
+    assert result.exit_code == 1
+    assert "this node keeps no directory (code 1010)" in result.stderr
+
+
+def test_models_of_named_nodes_with_errors_per_node(aicn: Aicn, api: FakeApi) -> None:
     api.projects = {OTHER: SERVED}
     assert aicn("models", "--node", OTHER, "--api", api.url).stdout.count(OTHER) == 2
-    assert aicn("models", "--node", OTHER, "--node", LOST, "--api", api.url).exit_code == 1
+    args = ("models", "--node", OTHER, "--node", OTHER, "--node", LOST, "--api", api.url)
+    result = aicn(*args)
+    assert result.exit_code == 1
+    assert f"{LOST}: it does not answer (code 1004)" in result.stderr
+    listed = json.loads(aicn(*args, "--json").stdout)
+    assert [one["node"] for one in listed] == [OTHER, LOST]
+    assert listed[1]["error"] == "it does not answer (code 1004)"
 
 
 def test_connect(aicn: Aicn, api: FakeApi) -> None:
@@ -245,7 +255,7 @@ def test_chat_with_a_named_node(aicn: Aicn, api: FakeApi) -> None:
 def test_chat_without_any_model(aicn: Aicn, api: FakeApi) -> None:
     result = aicn("chat", "--project", "P", "Hi", "--api", api.url)
     assert result.exit_code == 1
-    assert "neither this node nor a connected peer offers a model of project P" in result.stderr
+    assert "no node of the network offers a model of project P" in result.stderr
 
 
 def test_chat_reads_a_piped_question(aicn: Aicn, api: FakeApi) -> None:
