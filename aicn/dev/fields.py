@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from email.parser import BytesParser
-from email.policy import HTTP
 from typing import Any
 
 from aicn.errors import InvalidRequest, MalformedBody
 from aicn.wire.completion import parse_object
-
-_FORM = "multipart/form-data"
+from aicn.wire.form import FORM_TYPE, decode_form
 
 
 @dataclass(frozen=True, slots=True)
 class Fields:
-    """Members by name; those of a form are bytes. Every getter takes null and "" as absent and raises InvalidRequest."""
+    """Members by name; files of a form are bytes. Every getter takes null and "" as absent and raises InvalidRequest."""
 
     members: dict[str, Any]
 
@@ -27,16 +24,14 @@ class Fields:
     def text(self, name: str, default: str) -> str:
         """A text."""
         value = self.any(name)
-        if isinstance(value, bytes):
-            value = value.decode("utf-8", "replace")
         if not isinstance(value, str | None):
             raise InvalidRequest(f"{name}: a text is needed")
         return value or default
 
     def number(self, name: str, default: int, bounds: tuple[int, int]) -> int:
-        """A whole number within `bounds`."""
+        """A whole number within `bounds`; a form has it as text."""
         value, (least, most) = self.any(name), bounds
-        if isinstance(value, bytes) and value.isdigit() and len(value) < 10:
+        if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 10:
             value = int(value)
         if value is None:
             return default
@@ -46,14 +41,11 @@ class Fields:
 
 
 def parse_fields(body: bytes, content_type: str) -> Fields:
-    """The fields of a body of that type: a form (RFC 7578), else JSON. MalformedBody."""
-    if content_type.partition(";")[0].strip().lower() != _FORM:
-        members = parse_object(body)
-        if members is None:
-            raise MalformedBody("the body is no JSON object")
-        return Fields(members)
-    form = BytesParser(policy=HTTP).parsebytes(b"Content-Type: " + content_type.encode("latin-1") + b"\r\n\r\n" + body)
-    if not form.is_multipart():
-        raise MalformedBody("the body is no form")
-    parts = ((part.get_param("name", header="content-disposition"), part) for part in form.iter_parts())
-    return Fields({str(name): part.get_payload(decode=True) or b"" for name, part in parts if name})
+    """The fields of a body of that type: a form, else JSON. MalformedBody, InvalidRequest."""
+    if content_type.partition(";")[0].strip().lower() == FORM_TYPE:
+        texts, files = decode_form(body, content_type)
+        return Fields({**texts, **{part.name: part.data for part in files}})
+    members = parse_object(body)
+    if members is None:
+        raise MalformedBody("the body is no JSON object")
+    return Fields(members)

@@ -7,6 +7,7 @@ from base64 import b64decode, b64encode
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -20,7 +21,9 @@ from aicn.dev.endpoint import DemoEndpoint
 from aicn.dev.pictures import Picture, recognise
 from aicn.gateway.server import address_of, bind, serve
 from tests.fakes.endpoint import Connection, Script, http_chunk, open_scripted, response, stream_head
+from tests.fakes.hosts import until
 from tests.fakes.http import Client
+from tests.fakes.whole import open_whole
 
 PATHS = ["/v1/chat/completions", "/v1/images/generations", "/v1/images/edits", "/v1/embeddings"]
 KEY = "sk-s3cret"
@@ -117,6 +120,43 @@ async def test_what_the_demo_endpoint_refuses(path: str, body: object, status: i
         assert (reply.status, reply.json["code"]) == (status, status)
         assert words in reply.json["message"]
         assert reply.json["error"]["message"] == reply.json["message"]
+
+
+async def test_a_node_with_the_demo_endpoint_serves_every_kind(tmp_path: Path) -> None:
+    async with open_demo() as demo, open_whole(tmp_path) as node:
+        for kind, one in enumerate(demo.models):
+            assert (
+                await node.register(
+                    {"model": one.name, "api": demo.url(one.path), "type": kind}, project=f"demo-{kind}"
+                )
+            ).status == 200
+        await until(lambda: len(node.node.directory.catalog.projects()) == 4)
+        chat = {"project": "demo-0", "model": "demo-chat", "messages": [{"role": "user", "content": "Hello"}]}
+        assert (
+            "demo endpoint"
+            in (await node.post("/chat/completion/proxy", chat)).json["data"]["choices"][0]["message"]["content"]
+        )
+        assert (await node.post("/chat/completion/proxy", chat | {"stream": True})).body.endswith(b"data: [DONE]\n\n")
+        image = {
+            "project": "demo-1",
+            "model": "demo-image",
+            "prompt": "a bird",
+            "n": 2,
+            "width": 64,
+            "height": 48,
+            "response_format": "b64_json",
+        }
+        drawn = (await node.post("/image/gen/proxy", image)).json["data"]["choices"]
+        assert [recognise(b64decode(one["b64_json"])) for one in drawn] == [Picture("PNG", 64, 48)] * 2
+        edit = image | {
+            "node_id": node.id,
+            "project": "demo-2",
+            "model": "demo-edit",
+            "image": "https://example.org/x.png",
+        }
+        assert len((await node.post("/image/edit", edit)).json["data"]["choices"]) == 2
+        embed = {"node_id": node.id, "project": "demo-3", "model": "demo-embedding", "input": "hello"}
+        assert len((await node.post("/embedding", embed)).json["data"]["data"][0]["embedding"]) == 64
 
 
 # ------------------------------------------------------------------------------------------ deliberate defects
