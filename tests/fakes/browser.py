@@ -8,6 +8,7 @@ async with open_browser(program, folder) as page:
 
 from __future__ import annotations
 
+import base64
 import json
 import subprocess
 from collections.abc import AsyncIterator
@@ -63,8 +64,6 @@ class Page:
         return value
 
     async def screenshot(self, path: Path) -> None:
-        import base64
-
         path.write_bytes(
             base64.b64decode((await self.call("Page.captureScreenshot", captureBeyondViewport=True))["data"])
         )
