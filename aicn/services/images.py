@@ -11,6 +11,7 @@ import string
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 import trio
@@ -23,9 +24,12 @@ from aicn.errors import AicnError, DeadlineExceeded, InvalidRequest, IpfsFailed,
 from aicn.services.ports import Answer, Endpoints, Fetcher, ImageStore
 from aicn.wire import images as wire
 
+T = TypeVar("T")
+
 _KINDS = frozenset({Kind.IMAGE_GENERATION, Kind.IMAGE_EDIT})
 _CHUNK_BYTES = 256 * 1024  # of an answer handed on at once: a yamux window
 _AT_ONCE = 4  # answers taken apart at once: each holds its images three times over, as JSON, as text and as bytes
+_LARGE_BYTES = 2**20  # of base64: 4 ms of work
 _NAME_CHARACTERS = string.ascii_lowercase + string.digits
 _NAME_LENGTH = 16  # of `image_name` before the extension, as in spec 1
 
@@ -62,13 +66,14 @@ class Images:
     async def _finish(self, body: bytearray, *, endpoint: Endpoint, task: wire.Task, api: str) -> bytes:
         """`data` for the client, from the endpoint's whole answer. ModelFailed, IpfsFailed."""
         async with self._room:
-            answered = wire.decode_answer(body, source=f"the model endpoint {_origin(endpoint.url)}")
+            source = f"the model endpoint {_origin(endpoint.url)}"
+            answered = await _beside(partial(wire.decode_answer, body, source=source), len(body))
             body.clear()
             images = await self._fetch(answered.images, endpoint)
             if task.inline:
-                inline = wire.encode_inline(
-                    [(data, kind.media_type) for data, kind in images], task.inline, answered.created
-                )
+                typed = [(data, kind.media_type) for data, kind in images]
+                encode = partial(wire.encode_inline, typed, task.inline, answered.created)
+                inline = await _beside(encode, sum(len(data) for data, _ in images))
                 if len(inline) > self._limits.answer_bytes:
                     raise ModelFailed(f"the images take {len(inline)} bytes, over limits.answer_bytes")
                 return inline
@@ -160,6 +165,11 @@ class _ImageAnswer(Answer):
                 body += chunk.data
             return await self._complete(body)
         raise DeadlineExceeded("the request's deadline has passed before its images were there")
+
+
+async def _beside(work: Callable[[], T], size: int) -> T:
+    """`work` on `size` bytes; in a thread when that is much, so that the event loop has its turn after each image."""
+    return await trio.to_thread.run_sync(work) if size > _LARGE_BYTES else work()
 
 
 def _origin(url: str) -> str:
