@@ -47,7 +47,11 @@ OFFERS = st.builds(
     st.lists(PROJECTS, max_size=5, unique_by=lambda one: one.name).map(tuple),
     st.lists(st.text("/aicn1.0", min_size=1, max_size=128), max_size=32).map(tuple),
     st.booleans(),
-).flatmap(lambda one: st.integers(1, int(LONGEST_LIFE_S)).map(lambda life: replace(one, expires=one.issued + life)))
+).flatmap(
+    lambda one: st.integers(1, int(LONGEST_LIFE_S)).map(
+        lambda life: replace(one, expires=(round(one.issued * 1000) + life * 1000) / 1000)
+    )
+)
 
 
 @given(OFFERS)
