@@ -12,7 +12,8 @@ from typing import Any
 
 from aicn.dev.checking import Subject, Tell, open_subject
 from aicn.dev.drawing import draw
-from aicn.dev.pictures import recognise
+from aicn.dev.pictures import sides_of
+from aicn.domain.images import image_type
 from aicn.domain.inference import Kind
 from aicn.domain.registration import KIND_OF_TYPE, Endpoint, check_url
 from aicn.errors import InvalidRequest, ModelFailed
@@ -210,12 +211,12 @@ async def _picture(subject: Subject, image: bytes | str, where: str, size: str) 
         status, image = await subject.get(image)
         if status != 200:
             raise ModelFailed(f"{where}.url: fetching it is answered with status {status}")
-    picture = recognise(image)
-    if picture is None:
-        raise ModelFailed(f"{where}: {len(image)} bytes that are no PNG, JPEG, GIF or WebP")
-    if picture.width and f"{picture.width}x{picture.height}" != size:
-        raise ModelFailed(f"{where}: size {size} asked for, {picture.width}x{picture.height} answered")
-    return f"{picture.format} of {len(image)} bytes"
+    kind, (width, height) = image_type(image), sides_of(image)
+    if kind is None:
+        raise ModelFailed(f"{where}: {len(image)} bytes that are no image")
+    if width and f"{width}x{height}" != size:
+        raise ModelFailed(f"{where}: size {size} asked for, {width}x{height} answered")
+    return f"{kind.media_type} of {len(image)} bytes"
 
 
 async def _form(subject: Subject, *, source: bytes) -> str:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aicn.dev.drawing import draw
-from aicn.dev.pictures import Picture, recognise
+from aicn.dev.pictures import Sides, sides_of
 
 _FRAME = b"\x00\x11\x08" + struct.pack(">HH", 480, 640)  # length, precision, height, width
 _JPEG = b"\xff\xd8\xff\xe0\x00\x10JFIF\x00" + bytes(9) + b"\xff\xc2" + _FRAME + bytes(9)
@@ -21,24 +21,24 @@ def _webp(kind: bytes, payload: bytes) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("data", "picture"),
+    ("data", "sides"),
     [
-        (_JPEG, Picture("JPEG", 640, 480)),
-        (b"\xff\xd8\xff\xd9", Picture("JPEG", 0, 0)),
-        (b"GIF89a" + struct.pack("<HH", 640, 480), Picture("GIF", 640, 480)),
-        (_webp(b"VP8 ", b"\x30\x01\x00\x9d\x01\x2a" + struct.pack("<HH", 640, 480)), Picture("WebP", 640, 480)),
-        (_webp(b"VP8L", b"\x2f" + (639 | 479 << 14).to_bytes(4, "little")), Picture("WebP", 640, 480)),
+        (_JPEG, (640, 480)),
+        (b"\xff\xd8\xff\xd9", (0, 0)),
+        (b"GIF89a" + struct.pack("<HH", 640, 480), (640, 480)),
+        (_webp(b"VP8 ", b"\x30\x01\x00\x9d\x01\x2a" + struct.pack("<HH", 640, 480)), (640, 480)),
+        (_webp(b"VP8L", b"\x2f" + (639 | 479 << 14).to_bytes(4, "little")), (640, 480)),
         (
             _webp(b"VP8X", bytes(4) + (639).to_bytes(3, "little") + (479).to_bytes(3, "little")),
-            Picture("WebP", 640, 480),
+            (640, 480),
         ),
-        (_webp(b"????", b""), Picture("WebP", 0, 0)),
-        (b"<html>", None),
-        (b"", None),
+        (_webp(b"????", b""), (0, 0)),
+        (b"<html>", (0, 0)),
+        (b"", (0, 0)),
     ],
 )
-def test_formats(data: bytes, picture: Picture | None) -> None:
-    assert recognise(data) == picture
+def test_formats(data: bytes, sides: Sides) -> None:
+    assert sides_of(data) == sides
 
 
 @given(
@@ -46,14 +46,13 @@ def test_formats(data: bytes, picture: Picture | None) -> None:
     st.binary(),
 )
 def test_nothing_breaks_it(start: bytes, rest: bytes) -> None:
-    picture = recognise(start + rest)
-    assert picture is None or min(picture.width, picture.height) >= 0
+    assert min(sides_of(start + rest)) >= 0
 
 
 @pytest.mark.parametrize(("width", "height"), [(16, 16), (100, 60), (17, 512)])
 def test_a_drawing_is_a_png_of_that_size(width: int, height: int) -> None:
     data = draw("a bird", width, height)
-    assert recognise(data) == Picture("PNG", width, height)
+    assert sides_of(data) == (width, height)
     at, chunks = 8, {}
     while at < len(data):
         (size,) = struct.unpack(">I", data[at : at + 4])
