@@ -32,14 +32,15 @@ def decode_form(body: bytes, content_type: str) -> tuple[dict[str, str], tuple[P
     if match is None:
         raise MalformedBody("the body is no form: its Content-Type names no boundary")
     delimiter = b"\r\n--" + (match[1] or match[2]).encode("latin-1", "replace")
-    pieces = (b"\r\n" + body).split(delimiter, MOST_FILES + _MOST_FIELDS + 2)
-    if len(pieces) > MOST_FILES + _MOST_FIELDS + 1 and not pieces[-2].startswith(b"--"):
-        raise InvalidRequest(f"the form has more than {MOST_FILES} files and {_MOST_FIELDS} fields")
+    most = MOST_FILES + _MOST_FIELDS
+    _, *pieces = (b"\r\n" + body).split(delimiter, most + 1)  # before the first delimiter stands what nobody reads
     fields: dict[str, str] = {}
     files: list[Part] = []
-    for piece in pieces[1:]:  # before the first delimiter stands what nobody reads
+    for number, piece in enumerate(pieces):
         if piece.startswith(b"--"):
             break
+        if number == most:
+            raise InvalidRequest(f"the form has more than {MOST_FILES} files and {_MOST_FIELDS} fields")
         name, filename, kind, data = _part(piece)
         if filename is not None:
             files.append(Part(name, filename, kind, data))

@@ -117,6 +117,9 @@ def test_an_empty_list_can_be_set_by_the_environment(tmp_path: Path) -> None:
         ("[limits]\nmodel_concurrency = 3", ["limits.model_concurrency"]),
         ("[local_model]\nenabled = 1", ["local_model.enabled", "true or false"]),
         ("[logging]\nlevel = 'loud'", ["logging.level", "one of debug, info, warning, error", '"loud"']),
+        ("[ipfs]\npublic_url = 'ftp://x'", ["ipfs.public_url", "a URL that begins with http://", '"ftp://x"']),
+        ("[ipfs]\npublic_url = '127.0.0.1:5001'", ["ipfs.public_url", "a URL"]),
+        ("[images]\nlocal_paths = 1", ["images.local_paths", "a path of a folder"]),
         ("[p2p]\nlisten = '/ip4/1.2.3.4/tcp/1'", ["p2p.listen", "a list"]),
         ("[p2p]\nlisten = [1]", ["p2p.listen"]),
         ("[p2p]\nlisten = ['/ip4/1.2.3/tcp/1']", ["p2p.listen", "multiaddr such as"]),
@@ -173,6 +176,14 @@ def test_what_is_wrong_in_the_environment_names_the_variable(
     assert variable in message
     for word in words:
         assert word in message
+
+
+def test_urls_and_folders(tmp_path: Path) -> None:
+    text = "[ipfs]\napi = 'http://u:p@127.0.0.1:5001/x'\n[images]\nlocal_paths = 'drawn/'"
+    config = load(write(tmp_path, text), {})
+    assert config.ipfs.api == "http://u:p@127.0.0.1:5001/x"
+    assert config.images.local_paths == str(tmp_path / "drawn")
+    assert load(write(tmp_path, "[images]\nlocal_paths = ''"), {}).images.local_paths == ""
 
 
 def test_the_network_key_has_one_place(tmp_path: Path) -> None:

@@ -94,7 +94,11 @@ def test_files_and_fields_are_counted() -> None:
     content_type, body = encode_form({}, [Part("image[]", "x", "image/png", b"")] * (MOST_FILES + 1))
     with pytest.raises(InvalidRequest, match="18 files"):
         decode_form(body, content_type)
-    content_type, body = encode_form({f"f{i}": "" for i in range(1000)}, [])
+    image = Part("image[]", "x", "image/png", b"")
+    content_type, body = encode_form({f"f{i}": "" for i in range(128)}, [image] * MOST_FILES)
+    fields, files = decode_form(body, content_type)
+    assert (len(fields), len(files)) == (128, MOST_FILES)
+    content_type, body = encode_form({f"f{i}": "" for i in range(129)}, [image] * MOST_FILES)
     with pytest.raises(InvalidRequest, match="more than"):
         decode_form(body, content_type)
 
