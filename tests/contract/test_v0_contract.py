@@ -22,7 +22,17 @@ from aicn.gateway.server import bind, serve
 from aicn.gateway.v0.errors import TABLE
 from aicn.node import Node
 from tests.e2e.nodes import write_node
-from tests.fakes.endpoint import Script, Scripted, answers, http_chunk, open_scripted, response, stream_head
+from tests.fakes.endpoint import (
+    Connection,
+    Script,
+    Scripted,
+    answers,
+    http_chunk,
+    open_fake_endpoint,
+    open_scripted,
+    response,
+    stream_head,
+)
 from tests.fakes.hosts import PEER_OF_NOBODY, until
 from tests.fakes.http import Client, Reply
 
@@ -73,8 +83,8 @@ class World(NamedTuple):
 
 
 @asynccontextmanager
-async def a_node(directory: Path, **sections: Any) -> AsyncIterator[Whole]:
-    config = load(write_node(directory, **sections))
+async def a_node(folder: Path, **sections: Any) -> AsyncIterator[Whole]:
+    config = load(write_node(folder, **sections))
     async with trio.open_nursery() as nursery, compose.open_node(config) as node:
         stop = trio.Event()
 
@@ -354,3 +364,32 @@ async def test_all_nodes_of_a_project_fail(stream: bool, tmp_path: Path) -> None
         assert told(reply) == (503, 1016)
         assert world.worker.id[-8:] in reply.json["message"]  # who failed …
         assert "CUDA out of memory" in reply.json["message"]  # … and how
+
+
+async def test_a_directory_that_is_switched_off(tmp_path: Path) -> None:
+    async with a_node(tmp_path, directory={"enabled": False}) as node:
+        for path in ("/ai/projects/list", "/ai/projects/models", "/ai/projects/peers"):
+            assert told(await node.post(path, {"project": "P"})) == (501, 1010), path
+
+
+async def refuses(connection: Connection) -> None:
+    """An IPFS node that is alive and takes nothing."""
+    while (request := await connection.receive_request()) is not None:
+        version = b'{"Version":"0.22.0","Commit":"","Repo":"14"}'
+        refused = b'{"Message":"disk full","Code":0,"Type":"error"}'
+        await connection.send(response(200, version) if "version" in request.target else response(500, refused))
+
+
+async def test_images_without_an_ipfs_node_with_a_dead_one_and_with_one_that_refuses(tmp_path: Path) -> None:
+    async with open_scripted(answers(b"")) as gone:
+        dead = gone.url("")
+    async with open_fake_endpoint() as painter, open_scripted(refuses) as kubo:
+        nodes = {"": (502, 1006), dead: (502, 1006), kubo.url(""): (502, 1007)}
+        for number, (api, expected) in enumerate(nodes.items()):
+            async with a_node(tmp_path / str(number), ipfs={"api": api}) as node:
+                await node.register(painter.images_url, type=1)
+                reply = await node.post("/image/gen", any_body(node.id))
+                assert told(reply) == expected, reply.body
+                assert api or "ipfs.api" in reply.json["message"]  # what to configure
+                inline = await node.post("/image/gen", any_body(node.id) | {"response_format": "b64_json"})
+                assert (inline.status, list(inline.json["data"]["choices"][0])) == (200, ["b64_json"])

@@ -26,7 +26,7 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
 
 
 def write_node(
-    directory: Path, *, bootstrap: tuple[str, ...] = (), psk: str = "", **sections: Mapping[str, Any]
+    directory: Path, /, *, bootstrap: tuple[str, ...] = (), psk: str = "", **sections: Mapping[str, Any]
 ) -> Path:
     """A key and a config.toml in `directory`; free ports unless `sections` say otherwise."""
     directory.mkdir(parents=True, exist_ok=True)
