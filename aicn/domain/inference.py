@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+MOST_PARTS = 17  # files of one form: OpenAI takes 16 images and a mask
+
 
 class Kind(Enum):
     """What is asked of a model. The value is the number on the wire (`proto/inference.proto`)."""

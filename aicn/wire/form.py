@@ -12,11 +12,10 @@ import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
-from aicn.domain.inference import Part
+from aicn.domain.inference import MOST_PARTS, Part
 from aicn.errors import InvalidRequest, MalformedBody
 
 FORM_TYPE = "multipart/form-data"
-MOST_FILES = 17  # of one form: OpenAI takes 16 images and a mask
 _MOST_FIELDS = 128  # beside the files; OpenAI's calls have a dozen
 _HEAD_BYTES = 8192  # of one part's header lines
 _LONGEST_NAME = 256  # characters of a field's or file's name; longer file names are cut
@@ -32,7 +31,7 @@ def decode_form(body: bytes, content_type: str) -> tuple[dict[str, str], tuple[P
     if match is None:
         raise MalformedBody("the body is no form: its Content-Type names no boundary")
     delimiter = b"\r\n--" + (match[1] or match[2]).encode("latin-1", "replace")
-    most = MOST_FILES + _MOST_FIELDS
+    most = MOST_PARTS + _MOST_FIELDS
     _, *pieces = (b"\r\n" + body).split(delimiter, most + 1)  # before the first delimiter stands what nobody reads
     fields: dict[str, str] = {}
     files: list[Part] = []
@@ -40,7 +39,7 @@ def decode_form(body: bytes, content_type: str) -> tuple[dict[str, str], tuple[P
         if piece.startswith(b"--"):
             break
         if number == most:
-            raise InvalidRequest(f"the form has more than {MOST_FILES} files and {_MOST_FIELDS} fields")
+            raise InvalidRequest(f"the form has more than {MOST_PARTS} files and {_MOST_FIELDS} fields")
         name, filename, kind, data = _part(piece)
         if filename is not None:
             files.append(Part(name, filename, kind, data))
@@ -50,8 +49,8 @@ def decode_form(body: bytes, content_type: str) -> tuple[dict[str, str], tuple[P
             fields[name] = _text(data, name)
     else:
         raise MalformedBody("the form breaks off: its last boundary is missing")
-    if len(files) > MOST_FILES:
-        raise InvalidRequest(f"the form has {len(files)} files; at most {MOST_FILES} are allowed")
+    if len(files) > MOST_PARTS:
+        raise InvalidRequest(f"the form has {len(files)} files; at most {MOST_PARTS} are allowed")
     return fields, tuple(files)
 
 

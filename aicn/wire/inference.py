@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from google.protobuf.message import DecodeError
 
-from aicn.domain.inference import Accepted, Chunk, End, InferenceRequest, Kind, Part, Usage
+from aicn.domain.inference import MOST_PARTS, Accepted, Chunk, End, InferenceRequest, Kind, Part, Usage
 from aicn.errors import AicnError, InvalidRequest, ProtocolViolation
 from aicn.wire.failure import from_failure, to_failure
 from aicn.wire.framing import encode_frame
@@ -14,7 +14,6 @@ PROTOCOL = "/aicn/inference/1.0.0"
 CHUNK_BYTES = 256 * 1024  # most data in one Chunk: a window's worth, so that a slow reader holds little
 ANSWER_FRAME_BYTES = CHUNK_BYTES + 1024  # largest frame of a worker: a Chunk or a Failure with its fields
 REQUEST_OVERHEAD_BYTES = 4096  # id, project and model beside the body, and what frames its parts
-MOST_PARTS = 17  # files of a form: OpenAI takes 16 images and a mask
 _LONGEST_NAME = 256  # bytes of a project, a model, a request id
 
 
@@ -67,7 +66,9 @@ def decode_request(frame: bytes, *, now: float) -> InferenceRequest:
 
 def _part(part: pb.Part) -> Part:
     if not 0 < len(part.name) <= _LONGEST_NAME or max(len(part.filename), len(part.content_type)) > _LONGEST_NAME:
-        raise InvalidRequest(f"parts: a name of 1 to {_LONGEST_NAME} characters is needed, and no other text longer than that")
+        raise InvalidRequest(
+            f"parts: a name of 1 to {_LONGEST_NAME} characters is needed, and no other text longer than that"
+        )
     return Part(part.name, part.filename, part.content_type, part.data)
 
 

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from werkzeug.formparser import parse_form_data
 from werkzeug.test import EnvironBuilder
 
-from aicn.domain.inference import Part
+from aicn.domain.inference import MOST_PARTS, Part
 from aicn.errors import AicnError, InvalidRequest, MalformedBody
-from aicn.wire.form import MOST_FILES, decode_form, encode_form
+from aicn.wire.form import decode_form, encode_form
 
 CURL = "multipart/form-data; boundary=------------------------d74496d66958873e"  # as curl 8 writes it
 CURL_BODY = (
@@ -32,7 +32,7 @@ def test_a_form_as_curl_sends_it() -> None:
     assert files == (Part("image", "o.png", "image/png", b"\x89PNG\r\n--\r\n"),)
 
 
-@given(st.dictionaries(TEXTS.filter(bool), st.text(max_size=200), max_size=8), st.lists(PARTS, max_size=MOST_FILES))
+@given(st.dictionaries(TEXTS.filter(bool), st.text(max_size=200), max_size=8), st.lists(PARTS, max_size=MOST_PARTS))
 def test_a_form_comes_back_as_it_was(fields: dict[str, str], files: list[Part]) -> None:
     fields = {name: text.encode(errors="replace").decode() for name, text in fields.items()}
     content_type, body = encode_form(fields, files)
@@ -91,14 +91,14 @@ def test_what_is_no_form_is_refused(body: bytes, content_type: str, error: type[
 
 
 def test_files_and_fields_are_counted() -> None:
-    content_type, body = encode_form({}, [Part("image[]", "x", "image/png", b"")] * (MOST_FILES + 1))
+    content_type, body = encode_form({}, [Part("image[]", "x", "image/png", b"")] * (MOST_PARTS + 1))
     with pytest.raises(InvalidRequest, match="18 files"):
         decode_form(body, content_type)
     image = Part("image[]", "x", "image/png", b"")
-    content_type, body = encode_form({f"f{i}": "" for i in range(128)}, [image] * MOST_FILES)
+    content_type, body = encode_form({f"f{i}": "" for i in range(128)}, [image] * MOST_PARTS)
     fields, files = decode_form(body, content_type)
-    assert (len(fields), len(files)) == (128, MOST_FILES)
-    content_type, body = encode_form({f"f{i}": "" for i in range(129)}, [image] * MOST_FILES)
+    assert (len(fields), len(files)) == (128, MOST_PARTS)
+    content_type, body = encode_form({f"f{i}": "" for i in range(129)}, [image] * MOST_PARTS)
     with pytest.raises(InvalidRequest, match="more than"):
         decode_form(body, content_type)
 

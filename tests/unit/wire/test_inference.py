@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aicn import errors
-from aicn.domain.inference import Accepted, Chunk, End, InferenceRequest, Kind, Part, Usage
+from aicn.domain.inference import MOST_PARTS, Accepted, Chunk, End, InferenceRequest, Kind, Part, Usage
 from aicn.errors import AicnError, Busy, Fault, InvalidRequest, ModelFailed, ProtocolViolation
 from aicn.wire import inference as wire
 from aicn.wire.framing import FrameReader
@@ -57,7 +57,7 @@ def test_golden_answer_frames() -> None:
                 content_type=st.text(max_size=50),
                 data=st.binary(max_size=500),
             ),
-            max_size=wire.MOST_PARTS,
+            max_size=MOST_PARTS,
         ).map(tuple),
     )
 )
@@ -168,7 +168,7 @@ def test_junk_is_one_clear_error(junk: bytes) -> None:
 @pytest.mark.parametrize(
     ("parts", "what"),
     [
-        ([pb.Part(name="image")] * (wire.MOST_PARTS + 1), "parts: 18"),
+        ([pb.Part(name="image")] * (MOST_PARTS + 1), "parts: 18"),
         ([pb.Part()], "parts"),
         ([pb.Part(name="x" * 257)], "parts"),
         ([pb.Part(name="image", filename="x" * 257)], "parts"),
