@@ -1,0 +1,68 @@
+"""The directory's calls over a real socket: shapes of spec 1, and what is answered when there is no directory."""
+
+from __future__ import annotations
+
+import pytest
+
+from aicn.domain.ids import PeerId
+from aicn.domain.inference import Kind
+from aicn.domain.nodes import Connectivity, Link
+from aicn.domain.offers import OfferedModel, Provider
+from aicn.errors import Unsupported
+from tests.fakes.http import serving
+from tests.fakes.node import OTHER, OWN, FakeNode
+
+OK = {"code": 0, "message": "ok"}
+ROUTES = ["/ai/projects/list", "/ai/projects/models", "/ai/projects/peers"]
+
+
+def provider(node: PeerId, connectivity: Connectivity, rtt: float) -> Provider:
+    return Provider(node, OfferedModel("M", Kind.CHAT), Link(connectivity, rtt))
+
+
+def offering() -> FakeNode:
+    fake = FakeNode()
+    near, far = provider(OWN, Connectivity.CONNECTED, 0.0891214), provider(OTHER, Connectivity.NOT_CONNECTED, 0.0)
+    fake.directory.offers = {"P": {"M": [near, far], "N": [far]}, "Q": {}}
+    return fake
+
+
+async def test_what_the_network_has() -> None:
+    async with serving(offering()) as served:
+        assert (await served.request("GET", "/api/v0/peers")).json == OK | {"data": sorted([OWN, OTHER])}
+        assert (await served.request("POST", "/api/v0/ai/projects/list")).json == OK | {"data": ["P", "Q"]}
+        reply = await served.request("POST", "/api/v0/ai/projects/models", {"project": "P"})
+        assert reply.json == OK | {"data": ["M", "N"]}
+
+
+async def test_the_nearest_nodes() -> None:
+    fake = offering()
+    async with serving(fake) as served:
+        reply = await served.request("POST", "/api/v0/ai/projects/peers?number=7", {"project": "P", "model": "M"})
+        assert reply.json == OK | {
+            "data": [
+                {"node_id": OWN, "connectivity": 1, "latency": 89121},
+                {"node_id": OTHER, "connectivity": 0, "latency": 0},
+            ]
+        }
+        for body in ({"project": "P"}, {"project": "P", "model": None}, {"project": "P", "model": ""}):
+            await served.request("POST", "/api/v0/ai/projects/peers", body)
+        await served.request("POST", "/api/v0/ai/projects/peers?number=0500&number=x", {"project": "P"})
+        assert fake.directory.asked == [("P", "M", 7), *[("P", None, 20)] * 3, ("P", None, 100)]
+
+
+@pytest.mark.parametrize("path", ROUTES)
+async def test_a_node_that_keeps_no_directory(path: str) -> None:
+    fake = offering()
+    fake.directory.failure = Unsupported("this node keeps no directory")
+    async with serving(fake) as served:
+        reply = await served.request("POST", f"/api/v0{path}", {"project": "P"})
+        assert (reply.status, reply.json["code"]) == (501, 1010)
+
+
+@pytest.mark.parametrize("path", ROUTES[1:])
+@pytest.mark.parametrize("body", [{}, {"project": ""}, {"project": 7}, {"project": "x" * 129}, []])
+async def test_a_project_has_a_name(path: str, body: object) -> None:
+    async with serving(offering()) as served:
+        reply = await served.request("POST", f"/api/v0{path}", body)
+        assert (reply.status, reply.json["code"]) == (400, 1001)
