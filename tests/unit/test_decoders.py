@@ -270,6 +270,7 @@ DECODERS = {
         ),
     ),
     "wallet": Decoder(wallet.check, (Forbidden,), (_PROOF,)),
+    "chat by project": Decoder(v0_inference.decode_project_chat, (MalformedBody, InvalidRequest), (_CHAT,)),
     "completion": Decoder(completed, (ModelFailed,), (b'{"choices":[{"message":{"content":"x"}}]}',)),
     "image task": Decoder(
         lambda data: images.parse_task(data, Kind.IMAGE_GENERATION), (MalformedBody, InvalidRequest), (_IMAGE,)
