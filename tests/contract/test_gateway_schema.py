@@ -101,6 +101,9 @@ async def test_examples_pass_the_decoders(one: Operation) -> None:
     async with serving(fake_for(one)) as served:
         reply = await served.request(one.method, one.path, request)
         assert reply.status == 200, reply.body
+        promised = DOCUMENT["paths"][one.path][one.method.lower()]["responses"]["200"]["headers"]
+        assert all(name.lower() in reply.headers for name in promised)
+        assert ("x-aicn-node" in reply.headers) == ("X-AICN-Node" in promised)
         one.answer.model_validate_json(reply.body)
 
 

@@ -52,14 +52,16 @@ TAGS = {
 }
 EVERYWHERE = ("forbidden", "busy", "internal")  # errors that every call can have
 JSON, EVENTS, FORM = "application/json", "text/event-stream", "multipart/form-data"
+TEXT = {"type": "string"}
+REQUEST_ID = {"X-Request-Id": {"description": "The request in the node's log.", "schema": TEXT}}
+ANSWERER = {"X-AICN-Node": {"description": "Peer id of the node whose model answered.", "schema": TEXT}}
 RETRY_AFTER = {"description": "Seconds until it is worth trying again.", "schema": {"type": "integer", "minimum": 1}}
 
 
 def document() -> dict[str, Any]:
-    """The document, with an operation for every call that the node serves."""
+    """The document."""
     about = {PREFIX + route.path: route.handler.__doc__ for route in ROUTES}
     about |= {one.path: one.answer.__doc__ for one in health.OPERATIONS}
-    operations = [one for one in OPERATIONS if one.path in about]
     app = Quart(__name__, static_folder=None)  # serves nothing: quart-schema describes the routes of an application
     extension = QuartSchema(
         app,
@@ -68,11 +70,11 @@ def document() -> dict[str, Any]:
         tags=[Tag(name, description) for name, description in TAGS.items()],
         conversion_preference="pydantic",
     )
-    for one in operations:
+    for one in OPERATIONS:
         app.add_url_rule(one.path, one.name, _view(one, about[one.path]), methods=[one.method])
     made: dict[str, Any] = extension.openapi_provider.schema()
     made["components"]["schemas"]["Failure"] = Failure.model_json_schema()
-    for one in operations:
+    for one in OPERATIONS:
         _complete(made["paths"][one.path][one.method.lower()], one)
     return made
 
@@ -101,6 +103,7 @@ def _complete(operation: dict[str, Any], one: Operation) -> None:
     example = one.example or _example(one.name)
     good = operation["responses"].pop(200)
     good["content"][JSON]["example"] = example["answer"]
+    good["headers"] = REQUEST_ID | (ANSWERER if one.tag == "Models" else {})
     if one.request is not None:
         operation["requestBody"]["required"] = True
         operation["requestBody"]["content"][JSON]["example"] = example["request"]
@@ -108,7 +111,7 @@ def _complete(operation: dict[str, Any], one: Operation) -> None:
         operation["requestBody"]["content"][FORM] = {"schema": _with_files(operation["requestBody"]["content"][JSON])}
     if one.event:
         good["content"][EVENTS] = {
-            "schema": {"type": "string", "description": "The model's events as they come."},
+            "schema": TEXT | {"description": "The model's events as they come."},
             "examples": {"whole": {"value": one.event}, "broken": {"value": _broken_stream()}},
         }
     operation["responses"] = {"200": good} | dict(_failures(one))
@@ -117,7 +120,7 @@ def _complete(operation: dict[str, Any], one: Operation) -> None:
 def _with_files(content: dict[str, Any]) -> dict[str, Any]:
     """The schema of a request whose image is a file of a form."""
     schema: dict[str, Any] = content["schema"]
-    return schema | {"properties": schema["properties"] | {"image": {"type": "string", "format": "binary"}}}
+    return schema | {"properties": schema["properties"] | {"image": TEXT | {"format": "binary"}}}
 
 
 def _example(name: str) -> dict[str, Any]:
