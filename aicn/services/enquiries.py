@@ -57,6 +57,9 @@ class Enquiries:
         self._questions = Errands("asking for offers", self._ask_joined, at_once=_AT_ONCE, most=_MOST_WAITING)
         self._doubts = Errands("asking whether it is lost", self._resolve, at_once=_DOUBTS_AT_ONCE, most=_MOST_WAITING)
         self._joins = Rates(rate=0.2, burst=4)  # per peer: identify can be told again and again
+        self._endings = Rates(
+            rate=1 / 60, burst=4
+        )  # per node: connections that are closed as unneeded are not to come back
         self._tellings = Rates(rate=2.0, burst=32)  # of `Lost` by this node
         self._trusted = Rates(rate=1 / _TRUST_S, burst=1)
         self._whole: deque[float] = deque(maxlen=_ENOUGH)  # when nodes have told all that they hold
@@ -79,7 +82,7 @@ class Enquiries:
 
     def lost(self, peer: PeerId) -> None:
         """The last connection to a peer has ended."""
-        if self._catalog.offer(peer) is not None:
+        if self._catalog.offer(peer) is not None and self._endings.allow(peer):
             self._doubts.add(peer)
 
     def said_to_be_lost(self, lost: Lost) -> bool:
