@@ -143,7 +143,7 @@ async def test_a_crowd_is_trimmed_and_whoever_is_of_use_stays(monkeypatch: pytes
 
 
 async def test_who_is_reached_through_this_relay_is_spared(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("aicn.p2p.trimming.GRACE_S", 0.2)
+    monkeypatch.setattr("aicn.p2p.trimming.GRACE_S", 600.0)
     monkeypatch.setattr("aicn.p2p.trimming._EVERY_S", 0.05)
     async with open_test_host(connections=40, relay_service=True) as relay, trio.open_nursery() as nursery:
         relay._book.protocols_of = lambda _: []  # nobody is worth more for what it speaks
@@ -154,7 +154,9 @@ async def test_who_is_reached_through_this_relay_is_spared(monkeypatch: pytest.M
             (before,) = [one for one in relay.connections() if one.peer == behind.id]
             for _ in range(8):
                 await Stranger.connect(relay, nursery)
-            await until(lambda: len(relay.connections()) <= 24)
+            await until(lambda: len(relay.connections()) == 34)
+            monkeypatch.setattr("aicn.p2p.trimming.GRACE_S", 0.0)  # from now on the ten newest have to go
+            await until(lambda: len(relay.connections()) <= 25)
             assert before.number in [one.number for one in relay.connections()]
             nursery.cancel_scope.cancel()
 
