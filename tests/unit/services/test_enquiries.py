@@ -151,3 +151,23 @@ async def test_peers_that_join_are_asked_and_soon_enough_is_known(autojump_clock
         world.enquiries.joined(PeerId("late"))
         await trio.sleep(0.1)
         assert world.asked[-1] == ("late", OffersAsked())
+
+
+class EndlessLists(World):
+    """Peers have a page of offers more after each, and take three seconds for it."""
+
+    async def offers_of(self, node: PeerId, asked: OffersAsked) -> OffersPage:
+        await super().offers_of(node, asked)
+        if asked.only:
+            return OffersPage()
+        await trio.sleep(3)
+        return OffersPage((), more_after=asked.after + "x")
+
+
+async def test_endless_lists_keep_nobody_waiting(autojump_clock: MockClock) -> None:
+    world = EndlessLists()
+    async with asking(world):
+        for number in range(9):
+            world.enquiries.joined(PeerId(f"{number}"))
+        await trio.sleep(60)
+    assert len({node for node, _ in world.asked}) == 9
