@@ -42,7 +42,7 @@ class Nodes:
         self._answers: dict[wire.Question[Any, Any], Callable[[Any], Awaitable[Any]]] = {}
         self.answer(wire.PROJECTS, self._own_projects)
         self.answer(wire.NODE_INFO, self._own_info)
-        self.answer(wire.HOST_INFO, self._shared_host_info)
+        self.answer(wire.HOST_INFO, lambda _asked: self.shared_host_info())
         self.stopping = False  # a stop signal has come: nothing new is taken
 
     async def projects_of(self, node: PeerId) -> Sequence[Project]:
@@ -65,6 +65,12 @@ class Nodes:
         if node == self._peers.id:
             return await self._hardware.read()
         return await self._ask(node, wire.HOST_INFO, None)
+
+    async def shared_host_info(self) -> HostInfo:
+        """What other nodes are told of this machine; Unsupported: nothing."""
+        if not self._share_host_info:
+            raise Unsupported("this node keeps to itself what machine it has (hardware.share)")
+        return await self._hardware.read()
 
     async def offers_of(self, node: PeerId, asked: OffersAsked) -> OffersPage:
         """Offers that another node holds; Unsupported: it keeps none."""
@@ -124,11 +130,6 @@ class Nodes:
 
     async def _own_info(self, _asked: None) -> NodeInfo:
         return self._peers.info()
-
-    async def _shared_host_info(self, _asked: None) -> HostInfo:
-        if not self._share_host_info:
-            raise Unsupported("this node keeps to itself what machine it has (hardware.share)")
-        return await self._hardware.read()
 
 
 async def _next_frame(stream: PeerStream, reader: FrameReader) -> bytes | None:
