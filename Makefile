@@ -54,6 +54,7 @@ proto: setup ## generate aicn/wire/pb from proto/
 bench: setup ## measure the hot path; prints a table, tests nothing
 	$(BIN)/python -m bench.run
 	$(BIN)/python -m bench.p2p
+	$(BIN)/python -m bench.network
 
 testnet: setup ## the compose topology as processes on loopback, until Ctrl-C
 	@$(BIN)/aicn testnet
