@@ -7,6 +7,7 @@ another node, REMOTE errors may be. Messages are one line, name the field or the
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import Enum
 from typing import ClassVar
 
@@ -19,11 +20,22 @@ class Fault(Enum):
     CALLER = "caller"
 
 
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """What a model endpoint has answered in HTTP instead of an answer, for those to whom it is passed on as it is."""
+
+    status: int
+    reason: str
+    headers: tuple[tuple[bytes, bytes], ...]  # names in lower case
+    body: bytes
+
+
 class AicnError(Exception):
     """Base of all errors that a user or a peer may be told about."""
 
     code: ClassVar[str] = "internal"
     fault: ClassVar[Fault] = Fault.OURS
+    refusal: Refusal | None = None  # the words of the endpoint that failed, when it had some that a stranger may read
 
     def __init__(self, message: str, *, retry_after: float | None = None) -> None:
         super().__init__(message)

@@ -50,6 +50,19 @@ class Accepted:
 
 
 @dataclass(frozen=True, slots=True)
+class Head:
+    """How a model endpoint's HTTP answer begins."""
+
+    status: int
+    reason: str
+    headers: tuple[tuple[bytes, bytes], ...]  # names in lower case
+
+    def get(self, name: bytes) -> str:
+        """The value of a header by its lower-case name; empty when it is not there."""
+        return next((value.decode("latin-1") for key, value in self.headers if key == name), "")
+
+
+@dataclass(frozen=True, slots=True)
 class Chunk:
     """A piece of the answer, untouched: one or more whole SSE events of a streamed one, a part of the body of a plain one."""
 

@@ -11,7 +11,7 @@ import trio
 
 from aicn.domain.hardware import HostInfo
 from aicn.domain.ids import PeerId
-from aicn.domain.inference import Accepted, Chunk, End, InferenceRequest
+from aicn.domain.inference import Accepted, Chunk, End, Head, InferenceRequest
 from aicn.domain.nodes import Connection, DialOutcome, KnownAddress, Link, Message, NodeInfo
 from aicn.domain.registration import Endpoint
 
@@ -27,6 +27,11 @@ class Answer(trio.abc.ReceiveChannel[Chunk]):
     node: PeerId | None = None  # who answers; None until known to the layer above
     accepted: Accepted = Accepted()
     end: End | None = None  # set when `receive` has raised trio.EndOfChannel
+
+    @property
+    def head(self) -> Head | None:
+        """How the endpoint's answer begins, once its first chunk has come; a Content-Length is that of all chunks. None: not known."""
+        return None
 
     @abstractmethod
     async def receive(self) -> Chunk: ...
@@ -75,6 +80,9 @@ class Peers(Protocol):
         the first `receive_some`.
         """
 
+    async def reach(self, peer: PeerId) -> None:
+        """Be connected to `peer`, dialling first if need be. UnknownNode, Unreachable or DeadlineExceeded."""
+
     async def connect(self, address: str) -> PeerId:
         """Dial a multiaddr that ends in /p2p/<id>. InvalidRequest, Unreachable or DeadlineExceeded."""
 
@@ -91,7 +99,13 @@ class Links(Protocol):
         """Connect if need be, and ping. A peer that does not answer is CANNOT_CONNECT; nothing is raised."""
 
     def protocols_of(self, peer: PeerId) -> frozenset[str]:
-        """What identify has told that the peer serves; empty when it has told nothing (yet)."""
+        """What identify has told that the peer serves, now or when it was last connected; empty when it has told nothing (yet)."""
+
+    def is_identified(self, peer: PeerId) -> bool:
+        """Whether the peer is connected, and identify has told since then what it serves."""
+
+    def agent_of(self, peer: PeerId) -> str:
+        """The program and version that identify has told; empty when it has told nothing (yet)."""
 
     def on_joined(self, tell: Callable[[PeerId], None]) -> None:
         """Call `tell` whenever identify has told what a connected peer serves: after connecting, and again when that changes.
@@ -185,6 +199,16 @@ class Endpoints(Protocol):
 
     async def probe(self, endpoint: Endpoint) -> None:
         """Ask it something harmless; ModelFailed when it cannot work as it is registered."""
+
+
+class PeerModels(Protocol):
+    """The caller of models over a stream to a node of the existing network (`/chat-proxy/0.0.1`)."""
+
+    async def open(self, stream: PeerStream, request: InferenceRequest) -> Answer:
+        """As `Endpoints.open`; the stream is reset when it raises, and whenever the answer is left.
+
+        An answer that breaks off is AnswerBroken. Until it is there, the caller keeps the request's deadline.
+        """
 
 
 class Fetcher(Protocol):

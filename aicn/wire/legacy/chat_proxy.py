@@ -7,34 +7,38 @@ an end of the stream before that is a failure (the worker of the existing networ
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import h11
 
-from aicn.errors import AnswerBroken, ProtocolViolation
+from aicn.domain.inference import Head
+from aicn.errors import AnswerBroken, ProtocolViolation, TooLarge
 
 PROTOCOL = "/chat-proxy/0.0.1"
 _PATH = "/api/v0/chat/completion"  # of the requester's own API, as nodes of the existing network write it
-_HEAD_BYTES = 32 * 1024
+_HEAD_BYTES = 80 * 1024  # more than we take from an endpoint
 _LONGEST_NAME = 128  # characters of a project or model
 _MOST_FIELDS = 64  # of a query
-
-Headers = tuple[tuple[bytes, bytes], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Head:
-    """How a worker's answer begins."""
-
-    status: int
-    reason: str
-    headers: Headers  # names in lower case
-
-    def get(self, name: bytes) -> str:
-        return next((value.decode("latin-1") for key, value in self.headers if key == name), "")
-
+# Of an endpoint's head: what belongs to its connection (RFC 9110, section 7.6.1), and what only its own client may see or act upon.
+_NOT_PASSED_ON = frozenset(
+    (
+        b"connection",
+        b"keep-alive",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+        b"alt-svc",
+        b"authorization",
+        b"clear-site-data",
+        b"location",
+        b"proxy-authenticate",
+        b"set-cookie",
+        b"strict-transport-security",
+        b"www-authenticate",
+    )
+)
 
 class Worker:
     """The side that has the model: bytes of a request in, bytes of an answer out."""
@@ -51,7 +55,7 @@ class Worker:
         return bytes(self._body)
 
     def feed(self, data: bytes) -> bool:
-        """Take bytes of the stream (b"": its end); whether the request is complete. ProtocolViolation."""
+        """Take bytes of the stream (b"": its end); whether the request is complete. ProtocolViolation, TooLarge."""
         try:
             self._http.receive_data(data)
             while True:
@@ -61,7 +65,7 @@ class Worker:
                 elif isinstance(event, h11.Data):
                     self._body += event.data
                     if len(self._body) > self._most:
-                        raise ProtocolViolation(f"chat-proxy: a body of more than {self._most} bytes")
+                        raise TooLarge(f"body: over this node's limit of {self._most} bytes")
                 elif isinstance(event, h11.EndOfMessage):
                     return True
                 elif isinstance(event, h11.ConnectionClosed):
@@ -81,11 +85,18 @@ class Worker:
             if not 0 < len(name) <= _LONGEST_NAME:
                 raise ProtocolViolation("chat-proxy: a request without project or model")
 
-    def head(self, status: int, reason: str, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
-        """The head of the answer. Without a Content-Length the body goes out in chunks."""
-        return self._send(
-            h11.Response(status_code=status, reason=reason.encode("latin-1", "replace"), headers=list(headers))
-        )
+    @property
+    def begun(self) -> bool:
+        """The head of the answer has been written."""
+        return self._http.our_state not in (h11.IDLE, h11.SEND_RESPONSE)
+
+    def head(self, head: Head) -> bytes:
+        """The head of the answer, less what is not for the requester. Without a Content-Length the body goes out in chunks."""
+        named = head.get(b"connection").lower().encode("latin-1").split(b",")
+        dropped = _NOT_PASSED_ON.union(name.strip() for name in named)
+        headers = [(name, value) for name, value in head.headers if name not in dropped]
+        reason = head.reason.encode("latin-1", "replace")
+        return self._send(h11.Response(status_code=head.status, reason=reason, headers=headers))
 
     def data(self, data: bytes) -> bytes:
         """A part of the body, to be written at once."""

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aicn.errors import AnswerBroken, ProtocolViolation
-from aicn.wire.legacy.chat_proxy import Head, Requester, Worker
+from aicn.domain.inference import Head
+from aicn.errors import AnswerBroken, ProtocolViolation, TooLarge
+from aicn.wire.legacy.chat_proxy import Requester, Worker
 
 CASES: list[dict[str, Any]] = json.loads(
     (Path(__file__).parents[3] / "vectors" / "legacy" / "chat_proxy.json").read_text()
@@ -74,15 +75,14 @@ def test_an_answer_that_breaks_off_is_none(step: int) -> None:
 def test_our_answers_are_as_go_workers_write_them() -> None:
     worker = Worker(body_bytes=1000)
     assert worker.feed(REQUESTS[0])
-    written = worker.head(200, "OK", [(b"Transfer-Encoding", b"chunked"), (b"Content-Type", b"text/event-stream")])
+    written = worker.head(Head(200, "OK", ((b"Content-Type", b"text/event-stream"),)))
     written += worker.data(b"data: 000000000000\n\n") + worker.data(b"data: 000001000001\n\n") + worker.end()
     assert lines(written) == lines(ANSWERS["SSE, chunked"])
     worker = Worker(body_bytes=1000)
     assert worker.feed(REQUESTS[0])
-    headers = [(b"Content-Length", b"32"), (b"Content-Type", b"application/json"), (b"Retry-After", b"7")]
-    written = (
-        worker.head(503, "Scripted Reason", headers) + worker.data(b'{"error":{"message":"scripted"}}') + worker.end()
-    )
+    headers = ((b"Content-Length", b"32"), (b"Content-Type", b"application/json"), (b"Retry-After", b"7"))
+    written = worker.head(Head(503, "Scripted Reason", headers))
+    written += worker.data(b'{"error":{"message":"scripted"}}') + worker.end()
     assert written == ANSWERS["status 503 with length"]
 
 
@@ -104,13 +104,39 @@ def test_round_trip(project: str, model: str, body: bytes) -> None:
         b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
         b"POST /?model=M HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n",
         b"POST /?" + b"a=b&" * 100 + b"model=M&project=P HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n",
-        b"POST /?model=M&project=P HTTP/1.1\r\nHost: x\r\nContent-Length: 2000\r\n\r\n" + b"x" * 2000,
-        b"POST /?model=M&project=P HTTP/1.1\r\nHost: x\r\nX: " + b"y" * 40_000,
+        b"POST /?model=M&project=P HTTP/1.1\r\nHost: x\r\nX: " + b"y" * 100_000,
     ],
 )
 def test_junk(junk: bytes) -> None:
     with pytest.raises(ProtocolViolation):
         Worker(body_bytes=1000).feed(junk)
+
+
+def test_a_body_that_is_too_large() -> None:
+    with pytest.raises(TooLarge, match="limit of 1000 bytes"):
+        Worker(body_bytes=1000).feed(
+            b"POST /?model=M&project=P HTTP/1.1\r\nHost: x\r\nContent-Length: 2000\r\n\r\n" + b"x" * 2000
+        )
+
+
+def test_what_is_not_for_the_requester_is_left_out() -> None:
+    worker = Worker(body_bytes=1000)
+    assert not worker.begun
+    worker.feed(REQUESTS[0])
+    assert not worker.begun
+    headers = [
+        (b"connection", b"keep-alive, X-Own"),
+        (b"keep-alive", b"timeout=5"),
+        (b"x-own", b"1"),
+        (b"set-cookie", b"session=secret"),
+        (b"www-authenticate", b"Bearer"),
+        (b"transfer-encoding", b"chunked"),
+        (b"x-request-id", b"r1"),
+        (b"content-length", b"2"),
+    ]
+    written = worker.head(Head(200, "Fine", tuple(headers)))
+    assert written == b"HTTP/1.1 200 Fine\r\nx-request-id: r1\r\ncontent-length: 2\r\n\r\n"
+    assert worker.begun
 
 
 def test_a_request_that_ends_early() -> None:
