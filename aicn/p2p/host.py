@@ -249,6 +249,12 @@ class Host:
         found = await self._dht.find_providers(rendezvous_key(self._config.topic), most=_MOST_MET, deadline_s=_MEET_S)
         return sorted({self._id, *(PeerId(str(one.peer)) for one in found)})
 
+    async def reach(self, peer: PeerId) -> None:
+        with trio.move_on_after(self._config.dial_s):
+            await self._swarm.connect(_parse(peer), lookup=True)
+            return
+        raise DeadlineExceeded(f"{peer} was not reached within {self._config.dial_s:g} s")
+
     async def open_stream(self, peer: PeerId, protocol: str) -> Stream:
         peer_id = _parse(peer)
         if peer == self._id:

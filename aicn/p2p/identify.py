@@ -24,7 +24,7 @@ from multiaddr import Multiaddr
 
 from aicn.domain.nodes import PROTOCOL_VERSION
 from aicn.errors import AicnError, ProtocolViolation
-from aicn.p2p import addresses
+from aicn.p2p import addresses, peerbook
 from aicn.p2p.connection import Connection
 from aicn.p2p.messages import Messages
 from aicn.p2p.own_addresses import OwnAddresses
@@ -44,8 +44,6 @@ _LARGEST = 64 << 10  # bytes of a message: go sends at most 8 KiB in each, with 
 _MOST_MESSAGES = 10  # parts of one answer, as in go
 _PUSHES = 16  # at a time
 _LONGEST_VERSION = 128  # characters kept
-
-_AGENT, _PROTOCOL_VERSION = "AgentVersion", "ProtocolVersion"  # the names under which go's peer store has them
 
 
 @dataclass(frozen=True)
@@ -134,18 +132,18 @@ class Identify:
 
     async def _learn(self, peer: ID, message: Message) -> None:
         await update_peerstore_from_identify(self._book, peer, message)
-        for name, value in ((_AGENT, message.agent_version), (_PROTOCOL_VERSION, message.protocol_version)):
+        for name, value in ((peerbook.AGENT, message.agent_version), (peerbook.PROTOCOL, message.protocol_version)):
             if value:
                 self._book.put(peer, name, value[:_LONGEST_VERSION])
 
     def info(self, peer: ID) -> PeerInfo | None:
         """What `peer` said; None when it has said nothing."""
         data = self._book.peer_data_map.get(peer)
-        if data is None or _AGENT not in data.metadata:
+        if data is None or peerbook.AGENT not in data.metadata:
             return None
         return PeerInfo(
-            agent_version=str(data.metadata[_AGENT]),
-            protocol_version=str(data.metadata.get(_PROTOCOL_VERSION, "")),
+            agent_version=str(data.metadata[peerbook.AGENT]),
+            protocol_version=str(data.metadata.get(peerbook.PROTOCOL, "")),
             protocols=tuple(data.get_protocols()),
         )
 

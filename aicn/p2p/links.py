@@ -33,6 +33,7 @@ class Links:
         self._last: dict[
             ID, tuple[Connectivity, float]
         ] = {}  # how it ended the last time, and when; the newest at the end
+        self._identified: set[ID] = set()  # connected peers
         self._joined: list[Tell] = []
         self._lost: list[Tell] = []
         swarm.on_unreachable(lambda peer: self._remember(peer, Connectivity.CANNOT_CONNECT))
@@ -64,8 +65,16 @@ class Links:
         return self.link(peer)
 
     def protocols_of(self, peer: PeerId) -> frozenset[str]:
-        """What identify has told that the peer serves; empty when it has told nothing (yet)."""
+        """What identify has told that the peer serves, now or when it was last connected; empty when it has told nothing (yet)."""
         return frozenset(self._swarm.book.protocols_of(id_of(peer)))
+
+    def is_identified(self, peer: PeerId) -> bool:
+        """Whether the peer is connected, and identify has told since then what it serves."""
+        return id_of(peer) in self._identified
+
+    def agent_of(self, peer: PeerId) -> str:
+        """The program and version that identify has told; empty when it has told nothing (yet)."""
+        return self._swarm.book.agent_of(id_of(peer))
 
     def on_joined(self, tell: Tell) -> None:
         """Call `tell` whenever identify has told what a connected peer serves: once after connecting, and when that changes."""
@@ -80,11 +89,13 @@ class Links:
     def identified(self, peer: ID) -> None:
         """Identify has told what `peer` serves."""
         if self._swarm.is_connected(peer):
+            self._identified.add(peer)
             for tell in self._joined:
                 tell(PeerId(str(peer)))
 
     def disconnected(self, peer: ID) -> None:
         """The last connection to `peer` has ended."""
+        self._identified.discard(peer)
         self._remember(peer, Connectivity.CAN_CONNECT)
         for tell in self._lost:
             tell(PeerId(str(peer)))

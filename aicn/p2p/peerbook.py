@@ -10,6 +10,7 @@ from multiaddr import Multiaddr
 
 from aicn.p2p.addresses import is_readable
 
+AGENT, PROTOCOL = "AgentVersion", "ProtocolVersion"  # versions: the names under which go's peer store has them
 _MOST_PEERS = 10_000
 _MOST_ADDRESSES = 32  # of one peer: anybody may name addresses for anybody (DHT answers, identify)
 
@@ -43,6 +44,11 @@ class PeerBook(PeerStore):
         """What a peer has said it serves; nothing while it has said nothing."""
         data = self.peer_data_map.get(peer_id)
         return [] if data is None else data.get_protocols()
+
+    def agent_of(self, peer_id: ID) -> str:
+        """The program and version that a peer has said it is; empty while it has said nothing."""
+        data = self.peer_data_map.get(peer_id)
+        return "" if data is None else str(data.metadata.get(AGENT, ""))
 
     def addrs(self, peer_id: ID) -> list[Multiaddr]:
         if self.is_connected(peer_id):

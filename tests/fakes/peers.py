@@ -48,6 +48,11 @@ class MemoryPeers:
     def serve(self, protocol: str, handler: Handler) -> None:
         self._handlers[protocol] = handler
 
+    async def reach(self, peer: PeerId) -> None:
+        await trio.lowlevel.checkpoint()
+        if peer not in self._network.hosts:
+            raise UnknownNode(f"nobody knows peer {peer}")
+
     async def open_stream(self, peer: PeerId, protocol: str) -> PeerStream:
         await trio.lowlevel.checkpoint()
         other = self._network.hosts.get(peer)
