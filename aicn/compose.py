@@ -16,10 +16,11 @@ import resource
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import trio
 
@@ -75,6 +76,27 @@ def new_identity() -> tuple[str, str]:
     """A new private key as the text of a key file, and its peer id."""
     text = identity.generate_key()
     return text, identity.peer_id_of(identity.parse_key(text))
+
+
+def identity_in(file: Path) -> tuple[str, str]:
+    """The private key in `file`, also one of the Go program, in the same form. StartupError."""
+    key = identity.load_key(file)
+    return identity.key_text(key), identity.peer_id_of(key)
+
+
+def identity_of(text: str) -> tuple[str, str]:
+    """The private key that `text` holds, in the same form; ValueError, which does not repeat it."""
+    key = identity.parse_key(text)
+    return identity.key_text(key), identity.peer_id_of(key)
+
+
+async def store_registrations(directory: Path, endpoints: Sequence[Endpoint]) -> None:
+    """Register `endpoints` in the data directory of a node that does not run. InvalidRequest: too many; StartupError, StorageError."""
+    async with open_database(directory) as database:
+        registration = Registration(Registrations(database))
+        await registration.load()
+        for project in dict.fromkeys(endpoint.project for endpoint in endpoints):
+            await registration.register(project, [endpoint for endpoint in endpoints if endpoint.project == project])
 
 
 @asynccontextmanager

@@ -7,13 +7,14 @@ import shlex
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
+from aicn.cli.files import write_node
 from aicn.config.keys import keys
 from aicn.config.presets import ROLES, preset
-from aicn.config.save import render, write_new
+from aicn.config.save import render
 from aicn.config.schema import Config
 from aicn.config.values import check
-from aicn.errors import StartupError
 
 _ROLES_HELP = "; ".join(f"{name}: {role.doc}" for name, role in ROLES.items())
 
@@ -48,7 +49,22 @@ def _checked(path: str, value: object, option: str) -> object:
 )
 @click.option("--new-psk", is_flag=True, help="Make a private network key, for a new private network.")
 @click.option("--local-model", is_flag=True, help="Run the bundled language model on this node.")
+@click.option(
+    "--key",
+    "key_file",
+    type=click.Path(path_type=Path),
+    help="The key of the node that this one is to be, instead of a new one; also a peer.key of the Go program.",
+)
+@click.option(
+    "--from",
+    "go_file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE.json",
+    help="Move a node of the Go program AIComputingNode over: take identity, settings and models from its configuration.",
+)
+@click.pass_context
 def command(
+    ctx: click.Context,
     *,
     role: str,
     directory: Path,
@@ -57,8 +73,16 @@ def command(
     psk_file: str | None,
     new_psk: bool,
     local_model: bool,
+    key_file: Path | None,
+    go_file: Path | None,
 ) -> None:
     """Write config.toml and peer.key, the start of a new node. Files that are there are never replaced."""
+    if go_file is not None:
+        _refuse_others(ctx)
+        from aicn.cli.moving import move
+
+        move(go_file, directory.expanduser(), key_file)
+        return
     if (psk is not None) + (psk_file is not None) + new_psk > 1:
         raise click.UsageError("--psk, --psk-file and --new-psk exclude each other.")
     _checked("p2p.bootstrap", list(bootstrap), "--bootstrap")
@@ -66,33 +90,22 @@ def command(
     config = preset(role, bootstrap=bootstrap, psk=network_key, psk_file=psk_file or "", local_model=local_model)
 
     directory = directory.expanduser()
-    from aicn.compose import new_identity
+    from aicn.compose import identity_in, new_identity
 
-    key_text, peer_id = new_identity()
+    key_text, peer_id = new_identity() if key_file is None else identity_in(key_file)
     write_node(directory, config_text=render(config), key_text=key_text, secret=bool(network_key))
     _say(directory, peer_id, config, new_psk=new_psk)
 
 
-def write_node(directory: Path, *, config_text: str, key_text: str, secret: bool) -> Path:
-    """Writes both files into `directory`, made when missing, and returns the path of config.toml.
-
-    StartupError, with nothing left behind, when one of them is there already or cannot be written.
-    """
-    config_file, key_file = directory / "config.toml", directory / "peer.key"
-    for path in (config_file, key_file):
-        if path.exists() or path.is_symlink():
-            raise StartupError(f"{path} is there already; nothing was written. Choose another --dir or move it away.")
-    try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write_new(key_file, key_text + "\n", mode=0o600)
-        try:
-            write_new(config_file, config_text, mode=0o600 if secret else 0o644)
-        except OSError:
-            key_file.unlink()
-            raise
-    except OSError as error:
-        raise StartupError(f"{error.filename or directory}: cannot be written: {error.strerror}") from error
-    return config_file
+def _refuse_others(ctx: click.Context) -> None:
+    """UsageError when more is said than --from goes with."""
+    for parameter in ctx.command.params:
+        if parameter.name in ("go_file", "key_file", "directory"):
+            continue
+        if ctx.get_parameter_source(str(parameter.name)) is ParameterSource.COMMANDLINE:
+            raise click.UsageError(
+                f"--from goes with --dir and --key only: change {parameter.opts[0][2:]} in config.toml."
+            )
 
 
 def _say(directory: Path, peer_id: str, config: Config, *, new_psk: bool) -> None:

@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 import click
 import httpx
 
-from aicn.cli.init import write_node
+from aicn.cli.files import write_node
 from aicn.config.load import environment
 from aicn.config.presets import preset
 from aicn.config.save import render

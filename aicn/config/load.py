@@ -41,7 +41,7 @@ def load(path: Path, environ: Mapping[str, str] = os.environ) -> Config:
             for name, cls in sections().items()
         }
     )
-    _check_together(config, path)
+    check_together(config, path)
     return config
 
 
@@ -148,8 +148,8 @@ def _nearest_section(name: str) -> str:
     return f"; did you mean [{close[0]}]?" if close else "; there are " + ", ".join(f"[{s}]" for s in sections())
 
 
-def _check_together(config: Config, path: Path) -> None:
-    """What no key can tell alone."""
+def check_together(config: Config, path: Path | str) -> None:
+    """What no key can tell alone; ConfigError, which names the file by `path`."""
     if config.p2p.psk and config.p2p.psk_file:
         raise ConfigError(f"{path}: p2p.psk_file: expected nothing, as p2p.psk is set; the key has one place")
     host, port = host_port(config.http.listen)

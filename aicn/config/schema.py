@@ -32,7 +32,9 @@ class Identity:
     """Who the node is."""
 
     key_file: Path = key(
-        Path("peer.key"), "The node's private key (base64 of the libp2p protobuf, secp256k1); mode 0600.", kind="file"
+        Path("peer.key"),
+        "The node's private key (base64 of the libp2p protobuf, or that itself; secp256k1); mode 0600.",
+        kind="file",
     )
 
 

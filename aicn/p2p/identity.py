@@ -1,4 +1,5 @@
-"""The node's key: secp256k1, kept as base64 of the libp2p protobuf (libp2p spec, peer-ids), which begins with `CAISI`.
+"""The node's key: secp256k1, kept as base64 of the libp2p protobuf (libp2p spec, peer-ids), which begins with `CAISI`. The existing
+network's Go program keeps the protobuf itself; such files are read, too.
 
 Works without libp2p, whose import takes a second: `aicn init` and `aicn id` need only this.
 """
@@ -21,7 +22,8 @@ from aicn.errors import StartupError
 # protobuf of crypto.pb: field 1 (Type) = 2 (Secp256k1), field 2 (Data) with its length
 _PRIVATE_HEAD = bytes((0x08, 0x02, 0x12, 32))
 _PUBLIC_HEAD = bytes((0x08, 0x02, 0x12, 33))
-_LARGEST_FILE = 4096  # bytes; a key file has 49
+_PRIVATE_BYTES = 36
+_LARGEST_FILE = 4096  # bytes; a key file has 49, one of the Go program 36
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,12 @@ def public_key_in(peer: PeerId) -> bytes | None:
 
 def generate_key() -> str:
     """A new random key, as it is kept in a file."""
-    return base64.b64encode(_PRIVATE_HEAD + coincurve.PrivateKey().secret).decode()
+    return key_text(Key(coincurve.PrivateKey().secret))
+
+
+def key_text(key: Key) -> str:
+    """`key` as it is kept in a file."""
+    return base64.b64encode(_PRIVATE_HEAD + key.secret).decode()
 
 
 def parse_key(text: str) -> Key:
@@ -60,7 +67,11 @@ def parse_key(text: str) -> Key:
         data = base64.b64decode(text.strip(), validate=True)
     except (binascii.Error, ValueError):
         raise ValueError("not base64") from None
-    if len(data) != 36 or not data.startswith(_PRIVATE_HEAD):
+    return _decoded(data)
+
+
+def _decoded(data: bytes) -> Key:
+    if len(data) != _PRIVATE_BYTES or not data.startswith(_PRIVATE_HEAD):
         raise ValueError("not a secp256k1 libp2p private key (base64 that begins with CAISI)")
     try:
         return Key(coincurve.PrivateKey(data[4:]).secret)
@@ -69,7 +80,10 @@ def parse_key(text: str) -> Key:
 
 
 def load_key(path: Path) -> Key:
-    """The key kept in `path`. StartupError: missing, unreadable, not a key, or readable by others than its owner."""
+    """The key kept in `path`, as base64 or as the protobuf itself.
+
+    StartupError: missing, unreadable, not a key, or readable by others than its owner.
+    """
     try:
         with path.open("rb") as file:
             mode = os.fstat(file.fileno()).st_mode
@@ -83,7 +97,7 @@ def load_key(path: Path) -> Key:
     if mode & (stat.S_IRWXG | stat.S_IRWXO):
         raise StartupError(f"{path}: the key is readable by others (mode {stat.S_IMODE(mode):04o}); chmod 600 it")
     try:
-        return parse_key(data.decode("ascii"))
+        return _decoded(data) if data.startswith(_PRIVATE_HEAD) else parse_key(data.decode("ascii"))
     except UnicodeDecodeError:
         raise StartupError(f"{path}: not a key: not base64") from None
     except ValueError as error:

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 from click.testing import Result
 
-from aicn.cli.init import write_node
+from aicn.cli.files import write_node
 from aicn.config.load import load
 from aicn.errors import StartupError
 
@@ -24,7 +24,7 @@ ADDRESS = f"/ip4/203.0.113.7/tcp/6001/p2p/{PEER}"
 @pytest.fixture(autouse=True)
 def _identity(monkeypatch: pytest.MonkeyPatch) -> None:
     """new_identity without the second that importing all of the node takes."""
-    stand_in = SimpleNamespace(new_identity=lambda: ("CAISI-the-key", PEER))
+    stand_in = SimpleNamespace(new_identity=lambda: ("CAISI-the-key", PEER), identity_in=None)
     monkeypatch.setitem(sys.modules, "aicn.compose", stand_in)
 
 
@@ -93,7 +93,7 @@ def test_init_never_overwrites(aicn: Aicn, tmp_path: Path, there: str) -> None:
 
 
 def test_both_files_or_neither(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from aicn.cli import init
+    from aicn.cli import files
 
     written: list[str] = []
 
@@ -104,7 +104,7 @@ def test_both_files_or_neither(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         path.write_text(text)
         path.chmod(mode)
 
-    monkeypatch.setattr(init, "write_new", failing)
+    monkeypatch.setattr(files, "write_new", failing)
     with pytest.raises(StartupError, match=r"cannot be written: No space left on device"):
         write_node(tmp_path, config_text="", key_text="k", secret=True)
     assert written == ["peer.key"]

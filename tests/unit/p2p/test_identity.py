@@ -1,4 +1,5 @@
 import base64
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ from libp2p.peer.id import ID
 
 from aicn.domain.ids import parse_peer_id
 from aicn.errors import StartupError
-from aicn.p2p.identity import Key, generate_key, load_key, parse_key, peer_id_of
+from aicn.p2p.identity import Key, generate_key, key_text, load_key, parse_key, peer_id_of
 
 ONE = "CAISIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAB"
 
@@ -82,3 +83,32 @@ def test_no_key(tmp_path: Path) -> None:
 def test_keys_do_not_need_the_library() -> None:
     code = "import sys, aicn.p2p.identity; sys.exit('libp2p' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=30)
+
+
+IDENTITIES = json.loads((Path(__file__).parents[2] / "vectors/legacy/identity.json").read_text())
+
+
+@pytest.mark.parametrize("identity", IDENTITIES, ids=lambda identity: identity["peer_id"][-6:])
+def test_identities_of_the_existing_network(identity: dict[str, str], tmp_path: Path) -> None:
+    key = parse_key(identity["private_key_base64"])
+    assert peer_id_of(key) == identity["peer_id"]
+    assert base64.b64encode(key.public).decode() == identity["public_key_base64"]
+    assert key_text(key) == identity["private_key_base64"]
+    path = tmp_path / "peer.key"
+    path.touch(0o600)
+    path.write_bytes(bytes.fromhex(identity["key_file_hex"]))  # the Go program's own form
+    assert load_key(path) == key
+    path.chmod(0o644)
+    with pytest.raises(StartupError, match="chmod 600"):
+        load_key(path)
+
+
+@pytest.mark.parametrize(
+    "data", [bytes.fromhex("08021220"), bytes.fromhex("08021220") + bytes(32), bytes.fromhex("08021220") + b"\x01" * 33]
+)
+def test_a_key_file_that_only_begins_like_the_go_programs(data: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "peer.key"
+    path.touch(0o600)
+    path.write_bytes(data)
+    with pytest.raises(StartupError, match=f"{path}: not a"):
+        load_key(path)
