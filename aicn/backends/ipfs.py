@@ -28,7 +28,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from aicn.backends.connection import Origin, parse_target
 from aicn.config.schema import Ipfs
-from aicn.errors import AicnError, IpfsFailed, ModelFailed
+from aicn.errors import AicnError, IpfsDown, IpfsFailed
 from aicn.wire.completion import one_line
 
 T = TypeVar("T")
@@ -59,14 +59,14 @@ class IpfsStore:
         self._threads = trio.CapacityLimiter(_THREADS)
 
     async def check(self, api: str) -> None:
-        """ModelFailed when nobody answers at the RPC address `api`, IpfsFailed when it refuses or is no IPFS node."""
+        """IpfsDown when nobody answers at the RPC address `api`, IpfsFailed when it refuses or is no IPFS node."""
         within = min(_CHECK_S, self._timeout_s)
-        version = await self._call(api, _version, within, late=ModelFailed)
+        version = await self._call(api, _version, within, late=IpfsDown)
         if not isinstance(version, str):
             raise IpfsFailed(f"what answers at {_place(api)} is no IPFS node")
 
     async def add(self, api: str, data: bytes) -> str:
-        """Add and pin `data`; its CID. IpfsFailed; ModelFailed when nobody answers."""
+        """Add and pin `data`; its CID. IpfsFailed; IpfsDown when nobody answers."""
         cid = await self._call(api, partial(_add, data=data), self._timeout_s, late=IpfsFailed)
         if not isinstance(cid, str) or not _CID.fullmatch(cid):
             raise IpfsFailed(f"the IPFS node {_place(api)} answered what is no CID")
@@ -181,7 +181,7 @@ def _told_apart(origin: Origin) -> Iterator[None]:
     try:
         yield
     except (exceptions.ConnectionError, exceptions.TimeoutError) as error:
-        raise ModelFailed(f"no IPFS node answers at {origin}") from error
+        raise IpfsDown(f"no IPFS node answers at {origin}") from error
     except exceptions.ErrorResponse as error:
         raise IpfsFailed(f"the IPFS node {origin} refuses: {one_line(error)}") from error
     except exceptions.StatusError as error:

@@ -18,6 +18,8 @@ import h11
 import trio
 
 from aicn.backends.connection import Broken, Connection, Origin, Target, dial, parse_target
+from aicn.backends.response import HttpResponse
+from aicn.domain.inference import Head
 from aicn.errors import EndpointDown, InvalidRequest, ModelFailed
 
 _IDLE_S = 4.0  # a connection is kept unused; uvicorn, node and cpp-httplib close theirs after 5
@@ -38,22 +40,30 @@ async def open_pool(*, connect_s: float, tls: ssl.SSLContext | None = None) -> A
             nursery.cancel_scope.cancel()
 
 
-class Response:
-    """An answer whose head has come. It must be read to its end or closed."""
+class Response(HttpResponse):
+    """An endpoint's answer."""
 
     def __init__(self, pool: Pool, connection: Connection, head: h11.Response) -> None:
         self.origin = connection.origin
         self.status = head.status_code
-        self._headers = head.headers
+        self._head = head
         self._pool = pool
         self._connection: Connection | None = connection
 
+    @property
+    def source(self) -> str:
+        return f"the model endpoint {self.origin}"
+
+    @property
+    def head(self) -> Head:
+        return Head(
+            self.status, self._head.reason.decode("latin-1"), tuple((key, value) for key, value in self._head.headers)
+        )
+
     def header(self, name: bytes) -> str:
-        """The value of a header by its lower-case name; empty when it is not there."""
-        return next((value.decode("latin-1") for key, value in self._headers if key == name), "")
+        return next((value.decode("latin-1") for key, value in self._head.headers if key == name), "")
 
     async def receive_some(self, *, within: float) -> bytes:
-        """All of the body that is there, at least a byte; b"" at its end. ModelFailed, also after `within` seconds of silence."""
         connection = self._connection
         if connection is None:
             return b""
@@ -68,7 +78,7 @@ class Response:
                     raise Broken(f"sent nothing for {within:g} s in the middle of its answer")
         except Broken as error:
             self.close()
-            raise ModelFailed(f"the model endpoint {self.origin} {error}") from error
+            raise self.broken(str(error)) from error
         if connection.reusable:
             self._connection = None
             self._pool.keep(connection)
@@ -76,16 +86,10 @@ class Response:
             self.close()
         return data
 
-    async def read(self, limit: int, *, within: float) -> bytes:
-        """The body to its end, or more than `limit` bytes of it. ModelFailed, also when that takes over `within` seconds."""
-        body = bytearray()
-        deadline = trio.current_time() + within
-        while len(body) <= limit and (data := await self.receive_some(within=max(0.0, deadline - trio.current_time()))):
-            body += data
-        return bytes(body)
+    def broken(self, what: str) -> ModelFailed:
+        return ModelFailed(f"{self.source} {what}")
 
     def close(self) -> None:
-        """At once; does nothing after the end of the body."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None

@@ -2,44 +2,35 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import trio
 
 from aicn.config.schema import Limits
-from aicn.domain.inference import Accepted, Chunk, End, InferenceRequest
+from aicn.domain.inference import Accepted, Chunk, End, Head, InferenceRequest
 from aicn.domain.registration import Endpoint
 from aicn.errors import (
     AicnError,
-    AnswerBroken,
     Busy,
     DeadlineExceeded,
-    InternalError,
     ModelFailed,
     ProtocolViolation,
     TooLarge,
 )
 from aicn.services import wallet
 from aicn.services.admission import Admission, Ticket
-from aicn.services.arrivals import Arrivals
 from aicn.services.balancing import Balancer
+from aicn.services.exchanges import Exchanges, deliver
 from aicn.services.ports import Answer, Endpoints, PeerStream
 from aicn.services.registration import Registration
 from aicn.wire import inference as wire
 from aicn.wire.framing import FrameReader
 
-log = logging.getLogger(__name__)
-
-_RECEIVE_S = 30.0  # a request must have arrived whole by then: 32 MiB over a 10 Mbit/s line
-_RECEIVING_BYTES = 256 * 2**20  # of requests that are not complete yet, over all peers: eight of the largest size
-_PEER_SHARE = 4  # a peer may hold the fourth part of that, or one request of the largest size
-_TAKE_S = 75.0  # for the requester to take a piece: longer than a gateway waits for its own client; else a place is lost for ever
 _PROBES_AT_ONCE = 64
 _PROBES_S = 45.0  # for all probes of one call: clients wait a minute
 _PROBES_TOLD = 10  # failures named in one message
-_TELL_S = 5.0  # to get a failure to a peer whose window may be full
 
 
 class LocalAnswer(Answer):
@@ -65,6 +56,10 @@ class LocalAnswer(Answer):
         self._placed = self._admitted
         self._upstream: Answer | None = None
         self._leave_endpoint: Callable[[], None] | None = None
+
+    @property
+    def head(self) -> Head | None:
+        return None if self._upstream is None else self._upstream.head
 
     async def receive(self) -> Chunk:
         if self._upstream is None:
@@ -129,11 +124,7 @@ class Worker:
         self._frame_bytes = request_bytes + wire.REQUEST_OVERHEAD_BYTES
         self._wallet_required = wallet_required
         self._admissions: dict[tuple[str, str], Admission] = {}
-        self._arrivals = Arrivals(
-            total=_RECEIVING_BYTES, per_peer=max(_RECEIVING_BYTES // _PEER_SHARE, self._frame_bytes)
-        )
-        self._active = 0  # exchanges with peers
-        self._idle = trio.Event()
+        self.exchanges = Exchanges(request_bytes=self._frame_bytes)  # with peers, in every protocol
         self._stopping = False
 
     def open(self, request: InferenceRequest) -> Answer:
@@ -187,38 +178,22 @@ class Worker:
 
     async def serve(self, stream: PeerStream) -> None:
         """One exchange of `/aicn/inference/1.0.0`. The requester's reset ends it at once, wherever it is."""
-        self._active += 1
-        try:
-            with trio.CancelScope() as scope:
-                stream.cancel_on_reset(scope)
-                try:
-                    await self._exchange(stream)
-                except AicnError as error:
-                    await self._tell(stream, error)
-                except Exception:
-                    log.exception("a request of peer %s failed", stream.peer)
-                    await self._tell(stream, InternalError("the worker failed; its log says why"))
-        finally:
-            self._active -= 1
-            if not self._active:
-                self._idle.set()
+        await self.exchanges.serve(stream, partial(self._exchange, stream), partial(self._tell, stream))
 
     async def drain(self) -> None:
         """Refuse new requests and return when those that peers have running are done."""
         self._stopping = True
-        while self._active:
-            self._idle = trio.Event()
-            await self._idle.wait()
+        await self.exchanges.drain()
 
     async def _exchange(self, stream: PeerStream) -> None:
         request = await self._receive(stream)
         answer = self.open(request)
         try:
-            await _deliver(stream, wire.encode_accepted(answer.accepted))
+            await deliver(stream, wire.encode_accepted(answer.accepted))
             async for chunk in answer:
-                await _deliver(stream, wire.encode_chunk(chunk))
+                await deliver(stream, wire.encode_chunk(chunk))
             assert answer.end is not None
-            await _deliver(stream, wire.encode_end(answer.end))
+            await deliver(stream, wire.encode_end(answer.end))
             await stream.send_eof()
         finally:
             await answer.aclose()
@@ -227,22 +202,15 @@ class Worker:
         """The one request of the stream, up to the requester's half close. Before that nothing goes upstream."""
         reader = FrameReader(self._frame_bytes)
         frame = None
-        held = 0
-        try:
-            with trio.CancelScope(deadline=trio.current_time() + _RECEIVE_S) as scope:
-                while data := await stream.receive_some():
-                    if frame is not None:
-                        raise ProtocolViolation("something follows the request")
-                    held += len(data)
-                    self._arrivals.add(stream.peer, len(data))
-                    reader.feed(data)
-                    frame = reader.next_frame()
-                    if frame is not None and reader.pending:
-                        raise ProtocolViolation("something follows the request")
-        finally:
-            self._arrivals.release(stream.peer, held)
-        if scope.cancelled_caught:
-            raise DeadlineExceeded(f"the request did not arrive within {_RECEIVE_S:g} s")
+        with self.exchanges.arriving(stream.peer) as hold:
+            while data := await stream.receive_some():
+                if frame is not None:
+                    raise ProtocolViolation("something follows the request")
+                hold(len(data))
+                reader.feed(data)
+                frame = reader.next_frame()
+                if frame is not None and reader.pending:
+                    raise ProtocolViolation("something follows the request")
         if frame is None:
             raise ProtocolViolation("the stream ended before a request was complete")
         now = trio.current_time()
@@ -252,14 +220,8 @@ class Worker:
         return replace(request, deadline=min(request.deadline, now + self._limits.request_s))
 
     async def _tell(self, stream: PeerStream, error: AicnError) -> None:
-        with trio.move_on_after(_TELL_S):
-            try:
-                await stream.send_all(wire.encode_failure(error))
-                await stream.send_eof()
-            except AnswerBroken:
-                log.debug("peer %s has gone and is not told: %s", stream.peer, error.message)
-            return
-        stream.reset()
+        await stream.send_all(wire.encode_failure(error))
+        await stream.send_eof()
 
     def _admission(self, project: str, model: str) -> Admission:
         name = (project, model)
@@ -267,15 +229,6 @@ class Worker:
             concurrency = self._limits.model_concurrency.get(model, self._limits.concurrency)
             self._admissions[name] = Admission(concurrency=concurrency, queue=self._limits.queue)
         return self._admissions[name]
-
-
-async def _deliver(stream: PeerStream, data: bytes) -> None:
-    """Hand a part of the answer to the requester; DeadlineExceeded, and a reset, when it does not take it."""
-    with trio.CancelScope(deadline=trio.current_time() + _TAKE_S) as scope:
-        await stream.send_all(data)
-    if scope.cancelled_caught:
-        stream.reset()  # a part of `data` may have left: nothing that makes sense can follow
-        raise DeadlineExceeded(f"the requester takes nothing for {_TAKE_S:g} s")
 
 
 def _ms(seconds: float) -> int:

@@ -299,7 +299,7 @@ async def test_what_is_no_request_is_refused(case: str) -> None:
         assert frame is not None
         assert type(wire.decode_answer(frame)) is error
         assert world.endpoints.requests == []
-        assert world.worker._arrivals._held == 0
+        assert world.worker.exchanges._arrivals._held == 0
 
 
 async def test_a_request_that_never_completes_is_given_up(autojump_clock: MockClock) -> None:
