@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import errno
+import logging
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import trio
 from libp2p.abc import IListener
@@ -14,6 +15,8 @@ from multiaddr import Multiaddr
 from aicn.errors import StartupError
 from aicn.p2p.addresses import from_socket, ip_of
 from aicn.p2p.tcp import share_port
+
+log = logging.getLogger(__name__)
 
 Handler = Callable[[TrioTCPStream], Awaitable[None]]
 
@@ -82,12 +85,45 @@ class Listener(IListener):
         return accepted
 
 
+class _NoFamily(StartupError):
+    """The machine has no addresses of that family."""
+
+
+def bind_all(listen: Sequence[Multiaddr]) -> list[Listener]:
+    """Sockets that listen on each of `listen`. StartupError, with none left, when one cannot be.
+
+    Addresses of a family that the machine does not have are left out with a warning where there are others: who lists 0.0.0.0 and ::
+    means whatever there is, and machines and containers without IPv6 are many.
+    """
+    listeners: list[Listener] = []
+    missing: list[_NoFamily] = []
+    try:
+        for address in listen:
+            try:
+                listeners.append(bind(address))
+            except _NoFamily as error:
+                missing.append(error)
+        if missing and not listeners:
+            raise missing[0]
+    except StartupError:
+        for listener in listeners:
+            listener.stop()
+        raise
+    for one in missing:
+        log.warning("%s", one.message)
+    return listeners
+
+
 def bind(address: Multiaddr) -> Listener:
     """A socket that listens on `address`. StartupError naming it when that cannot be."""
     ip, port = ip_of(address), {part.name: value for part, value in address.items()}.get("tcp")
     if ip is None or port is None or len(list(address.protocols())) != 2:
         raise StartupError(f"{address}: cannot be listened on; /ip4/<address>/tcp/<port> or /ip6/… is needed")
-    sock = socket.socket(socket.AF_INET if ip.version == 4 else socket.AF_INET6, socket.SOCK_STREAM)
+    try:
+        sock = socket.socket(socket.AF_INET if ip.version == 4 else socket.AF_INET6, socket.SOCK_STREAM)
+    except OSError as error:
+        kind = _NoFamily if error.errno == errno.EAFNOSUPPORT else StartupError
+        raise kind(f"{address}: cannot listen there: {error.strerror}") from None
     try:
         sock.setblocking(False)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # not held up by our own closed connections

@@ -7,7 +7,7 @@ from libp2p.io.trio import TrioTCPStream
 from multiaddr import Multiaddr
 
 from aicn.errors import StartupError
-from aicn.p2p.listener import Listener, bind
+from aicn.p2p.listener import Listener, bind, bind_all
 
 LOOPBACK = Multiaddr("/ip4/127.0.0.1/tcp/0")
 
@@ -75,3 +75,39 @@ async def test_connections_that_fail_while_being_accepted_are_passed_over() -> N
     assert listener._accept_pending() == []
     assert not listener._exhausted
     listener.stop()
+
+
+@pytest.fixture
+def no_ipv6(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine whose kernel has no IPv6."""
+
+    class Socket(socket.socket):
+        def __init__(self, family: int = -1, *args: int, **kwargs: int) -> None:
+            if family == socket.AF_INET6:
+                raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
+            super().__init__(family, *args, **kwargs)
+
+    monkeypatch.setattr("aicn.p2p.listener.socket.socket", Socket)
+
+
+@pytest.mark.usefixtures("no_ipv6")
+async def test_without_ipv6_its_addresses_are_left_out_unless_they_are_all(caplog: pytest.LogCaptureFixture) -> None:
+    six = Multiaddr("/ip6/::/tcp/0")
+    (listener,) = bind_all([six, LOOPBACK])
+    await listener.close()
+    (record,) = caplog.records
+    assert record.getMessage() == f"{six}: cannot listen there: Address family not supported by protocol"
+    with pytest.raises(StartupError, match=f"{six}: cannot listen there"):
+        bind_all([six])
+
+
+async def test_all_addresses_are_bound_or_none() -> None:
+    first = bind(LOOPBACK)
+    taken = Multiaddr(str(first.get_addrs()[0]))
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with pytest.raises(StartupError, match=f"{taken}: cannot listen there"):
+        bind_all([Multiaddr(f"/ip4/127.0.0.1/tcp/{port}"), taken])
+    (again,) = bind_all([Multiaddr(f"/ip4/127.0.0.1/tcp/{port}")])  # the first of the two is free again
+    for listener in (first, again):
+        await listener.close()
