@@ -10,6 +10,7 @@ from aicn.config.schema import Limits
 from aicn.domain.ids import PeerId
 from aicn.domain.inference import Accepted, Chunk, End, InferenceRequest
 from aicn.errors import AicnError, AnswerBroken, DeadlineExceeded, ProtocolViolation, TooLarge
+from aicn.services.legacy.asking import Asking
 from aicn.services.ports import Answer, Peers, PeerStream
 from aicn.services.worker import Worker
 from aicn.wire import inference as wire
@@ -89,9 +90,11 @@ class RemoteAnswer(Answer):
 class Inference:
     """Sends a request to the node that is asked to answer it."""
 
-    def __init__(self, peers: Peers, worker: Worker, limits: Limits) -> None:
+    def __init__(self, peers: Peers, worker: Worker, limits: Limits, *, legacy: Asking | None = None) -> None:
+        """`legacy`: asks nodes of the existing network; None: they are strangers."""
         self._peers = peers
         self._worker = worker
+        self._legacy = legacy
         self._silence_s = max(limits.queue_s + limits.first_byte_s, limits.gap_s) + _SILENCE_MARGIN_S
 
     async def open(self, node: PeerId, request: InferenceRequest) -> Answer:
@@ -100,6 +103,8 @@ class Inference:
             answer = self._worker.open(request)
             answer.node = node
             return answer
+        if self._legacy is not None and await self._legacy.concerns(node):
+            return await self._legacy.open(node, request)
         stream = await self._peers.open_stream(node, wire.PROTOCOL)
         answer = RemoteAnswer(stream, deadline=request.deadline, silence_s=self._silence_s)
         try:

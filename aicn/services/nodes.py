@@ -1,9 +1,9 @@
-"""Questions to nodes, and answers to theirs: `/aicn/control/1.0.0`."""
+"""Questions to nodes, and answers to theirs: `/aicn/control/1.0.0`; nodes that do not speak it are asked by `legacy.asking`."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import trio
 
@@ -13,6 +13,7 @@ from aicn.domain.nodes import NodeInfo
 from aicn.domain.offers import OffersAsked, OffersPage
 from aicn.domain.registration import Project
 from aicn.errors import AicnError, AnswerBroken, DeadlineExceeded, ProtocolViolation, TooLarge, Unreachable, Unsupported
+from aicn.services.legacy.asking import Asking
 from aicn.services.ports import HardwareSource, Peers, PeerStream
 from aicn.services.registration import Registration
 from aicn.wire import control as wire
@@ -33,12 +34,20 @@ class Nodes:
     """
 
     def __init__(
-        self, peers: Peers, registration: Registration, hardware: HardwareSource, *, share_host_info: bool = True
+        self,
+        peers: Peers,
+        registration: Registration,
+        hardware: HardwareSource,
+        *,
+        share_host_info: bool = True,
+        legacy: Asking | None = None,
     ) -> None:
+        """`legacy`: asks nodes of the existing network; None: they are strangers."""
         self._peers = peers
         self._registration = registration
         self._hardware = hardware
         self._share_host_info = share_host_info
+        self._legacy = legacy
         self._answers: dict[wire.Question[Any, Any], Callable[[Any], Awaitable[Any]]] = {}
         self.answer(wire.PROJECTS, self._own_projects)
         self.answer(wire.NODE_INFO, self._own_info)
@@ -106,7 +115,9 @@ class Nodes:
         return wire.encode_answer(question, await self._answers[question](asked))
 
     async def _ask(self, node: PeerId, question: wire.Question[Asked, Told], asked: Asked) -> Told:
-        """What another node answers. THE place where the way to ask a peer is chosen."""
+        """What another node answers, in whichever protocol it is asked."""
+        if self._legacy is not None and self._legacy.knows(question) and await self._legacy.concerns(node):
+            return cast("Told", await self._legacy.ask(node, question))
         stream = await self._peers.open_stream(node, wire.PROTOCOL)
         try:
             with trio.CancelScope(deadline=trio.current_time() + _ASK_S) as scope:

@@ -107,12 +107,13 @@ def encode_info(info: NodeInfo) -> bytes:
     return body.SerializeToString()
 
 
-def decode_info(plain: bytes, peer: PeerId) -> NodeInfo:
+def decode_info(plain: bytes, peer: PeerId, *, agent_version: str = "") -> NodeInfo:
+    """`agent_version`: what is known of it, for a body that leaves it out."""
     res = answer(Type.PEER_IDENTITY, plain)
     return NodeInfo(
         peer_id=peer,
         protocol_version=_text(res.protocol_version),
-        agent_version=_text(res.agent_version),
+        agent_version=_text(res.agent_version) or agent_version,
         addresses=_texts(res.listen_addrs),
         protocols=_texts(res.protocols),
     )

@@ -102,6 +102,19 @@ def decode_chat_answer(plain: bytes) -> tuple[bytes, str, Usage]:
     return body, res.choices[0].finish_reason, Usage(**{name: max(0, number) for name, number in usage.items()})
 
 
+def encode_events(completion: bytes, model: str, name: str) -> bytes:
+    """A whole answer (as `decode_chat_answer` gives it) as the events of a stream: the text of each choice, how it ended, usage, [DONE].
+
+    `name` is the id that all events of a stream share.
+    """
+    whole = json.loads(completion)
+    head = {"id": f"chatcmpl-{name}", "object": "chat.completion.chunk", "created": whole["created"], "model": model}
+    said = [{"index": one["index"], "delta": one["message"], "finish_reason": None} for one in whole["choices"]]
+    ends = [{"index": one["index"], "delta": {}, "finish_reason": one["finish_reason"] or "stop"} for one in whole["choices"]]
+    events = [head | {"choices": said}, head | {"choices": ends, "usage": whole["usage"]}]
+    return b"".join(b"data: " + _json(event) + b"\n\n" for event in events) + b"data: [DONE]\n\n"
+
+
 def encode_image(project: str, model: str, body: bytes) -> bytes:
     """The client's JSON as a message."""
     members = parse_object(body) or {}
