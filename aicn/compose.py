@@ -2,7 +2,7 @@
 
 serve
  ├─ signals                         the first one stops the node in order, a second one at once
- └─ open_node                       database → host → endpoints → directory; closed in reverse
+ └─ open_node                       database → host → endpoints → directory → membership; closed in reverse
      ├─ local model                 the child process, if configured
      └─ HTTP gateway                ends first: running requests get their grace
 """
@@ -30,6 +30,7 @@ from aicn.backends.ipfs import IpfsStore
 from aicn.backends.openai_http import open_endpoints
 from aicn.config.load import notify_socket
 from aicn.config.schema import Config, Limits
+from aicn.domain.ids import PeerId
 from aicn.domain.offers import NodeType
 from aicn.domain.registration import Endpoint
 from aicn.errors import AicnError
@@ -39,6 +40,7 @@ from aicn.hardware.source import open_machine
 from aicn.node import Node
 from aicn.p2p import identity
 from aicn.p2p.host import Host, open_host
+from aicn.p2p.keyring import Keyring
 from aicn.runtime.local_model import LocalModelServer
 from aicn.services.announcer import Announcer, Offered
 from aicn.services.catalog import Catalog
@@ -46,6 +48,9 @@ from aicn.services.directory import Directory, open_directory
 from aicn.services.dispatch import Dispatch
 from aicn.services.images import Images
 from aicn.services.inference import Inference
+from aicn.services.legacy.answering import Answering
+from aicn.services.legacy.conversation import Conversation
+from aicn.services.legacy.membership import open_membership
 from aicn.services.nodes import Nodes
 from aicn.services.registration import Registration
 from aicn.services.worker import Worker
@@ -131,7 +136,12 @@ async def open_node(config: Config) -> AsyncIterator[Node]:
         directory = _directory(config, host, nodes, Offered(registration, worker))
         registration.on_change(directory.announcer.changed)
         requests = Inference(host, worker, limits)
-        async with open_directory(directory, nodes, host.links, host.topics, Offers(database)):
+        conversation = Conversation(host.id, host.topics, Keyring(key), topic=config.p2p.topic)
+        answering = Answering(host, nodes, registration, worker, limits)
+        async with (
+            open_directory(directory, nodes, host.links, host.topics, Offers(database)),
+            open_membership(conversation, answering, _unheard, enabled=config.legacy.enabled) as membership,
+        ):
             yield Node(
                 config=config,
                 peers=host,
@@ -143,8 +153,13 @@ async def open_node(config: Config) -> AsyncIterator[Node]:
                 dispatch=Dispatch(directory.catalog, requests),
                 nodes=nodes,
                 directory=directory,
+                legacy=membership,
                 started_at=trio.current_time(),
             )
+
+
+def _unheard(peer: PeerId, body: bytes) -> None:
+    """Heartbeats of the existing network are not taken in yet."""
 
 
 def _directory(config: Config, host: Host, nodes: Nodes, offered: Offered) -> Directory:
@@ -191,6 +206,7 @@ async def _serve_node(
             node.nodes.stopping = True
             await node.directory.leave()
             with trio.move_on_after(grace_s):
+                await node.legacy.leave()
                 await node.worker.drain()
         background.cancel_scope.cancel()
 

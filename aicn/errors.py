@@ -148,6 +148,14 @@ class EndpointDown(ModelFailed):
     """No connection to the model endpoint can be made: nothing was sent, and another endpoint may be asked."""
 
 
+class IpfsMissing(ModelFailed):
+    """The node with the model knows no IPFS node to put images on."""
+
+
+class IpfsDown(ModelFailed):
+    """Nobody answers where the IPFS node should be."""
+
+
 class AnswerBroken(AicnError):
     """The answer ended without saying that it is complete: the worker or its connection died."""
 

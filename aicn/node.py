@@ -8,6 +8,7 @@ from aicn.config.schema import Config
 from aicn.services.directory import Directory
 from aicn.services.dispatch import Dispatch
 from aicn.services.inference import Inference
+from aicn.services.legacy.membership import Membership
 from aicn.services.nodes import Nodes
 from aicn.services.ports import Peers, SwarmControl, Topics
 from aicn.services.registration import Registration
@@ -28,4 +29,5 @@ class Node:
     dispatch: Dispatch
     nodes: Nodes
     directory: Directory
+    legacy: Membership
     started_at: float  # trio.current_time()

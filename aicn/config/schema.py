@@ -250,6 +250,17 @@ class Directory:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Legacy:
+    """Membership in the existing network (AIComputingNode v0.1.x): its messages on the topic, its streams."""
+
+    enabled: bool = key(
+        True,
+        "Answer its nodes, ask them, and tell them what this node offers. Off: their messages are only handed on.",
+    )
+    heartbeat_s: float = key(180.0, "How often they are told what this node offers, seconds.", least=1, most=3600)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Hardware:
     """What the node tells of its machine (/host/info)."""
 
@@ -281,5 +292,6 @@ class Config:
     images: Images = field(default_factory=Images)
     local_model: LocalModel = field(default_factory=LocalModel)
     directory: Directory = field(default_factory=Directory)
+    legacy: Legacy = field(default_factory=Legacy)
     hardware: Hardware = field(default_factory=Hardware)
     logging: Logging = field(default_factory=Logging)

@@ -38,7 +38,7 @@ from aicn.p2p.history import History
 from aicn.p2p.identify import Identify, PeerInfo
 from aicn.p2p.identity import Key, peer_id_of
 from aicn.p2p.links import Links
-from aicn.p2p.listener import Listener, bind
+from aicn.p2p.listener import Listener, bind_all
 from aicn.p2p.nat import Nat
 from aicn.p2p.network_key import network_key
 from aicn.p2p.own_addresses import OwnAddresses
@@ -104,7 +104,6 @@ class Host:
         self._history = None if address_book is None else History(self._swarm, address_book)
         self._dht = self._make_dht()
         self.topics = Topics(self._swarm, self._protocols, keys, router=config.pubsub_router)
-        self.topics.join(config.topic)
         self.links = Links(self._swarm)
         self._swarm.lost = self._disconnected
 
@@ -294,11 +293,9 @@ async def open_host(
     StartupError when an address cannot be listened on (nothing was started then) or libp2p is not the version we correct.
     """
     fixes.apply()
-    listeners: list[Listener] = []
+    listeners = bind_all([addresses.parse(text, field="p2p.listen") for text in config.listen])
     failure: Exception | None = None
     try:
-        for text in config.listen:
-            listeners.append(bind(addresses.parse(text, field="p2p.listen")))  # noqa: PERF401 - those bound are closed below
         host = Host(config, key, listeners, agent_version=agent_version, address_book=address_book)
         async with trio.open_nursery() as nursery:
             await nursery.start(host.run)

@@ -20,7 +20,7 @@ from aicn.config.schema import Ipfs, Limits
 from aicn.domain.images import ImageType, image_type
 from aicn.domain.inference import Chunk, End, InferenceRequest, Kind
 from aicn.domain.registration import Endpoint, check_url
-from aicn.errors import AicnError, DeadlineExceeded, InvalidRequest, IpfsFailed, ModelFailed
+from aicn.errors import AicnError, DeadlineExceeded, InvalidRequest, IpfsFailed, IpfsMissing, ModelFailed
 from aicn.services.ports import Answer, Endpoints, Fetcher, ImageStore
 from aicn.wire import images as wire
 
@@ -116,7 +116,7 @@ class Images:
                     )
                 return theirs
         if not own:
-            raise ModelFailed(
+            raise IpfsMissing(
                 "the node with the model has no IPFS node for images: set ipfs.api there, or ask with response_format url or b64_json"
             )
         return own

@@ -222,10 +222,10 @@ class ImageStore(Protocol):
     """IPFS nodes, by their RPC addresses."""
 
     async def check(self, api: str) -> None:
-        """ModelFailed when nobody answers there, IpfsFailed when it refuses or is no IPFS node."""
+        """IpfsDown when nobody answers there, IpfsFailed when it refuses or is no IPFS node."""
 
     async def add(self, api: str, data: bytes) -> str:
-        """Add and pin; the CID. IpfsFailed; ModelFailed when nobody answers."""
+        """Add and pin; the CID. IpfsFailed; IpfsDown when nobody answers."""
 
 
 class RegistrationStore(Protocol):

@@ -56,6 +56,7 @@ async def open_member(
     """A node on loopback, connected to nobody."""
     config = replace(CONFIG, dht_mode="server", pubsub_router=router)
     async with open_host(config, key or parse_key(generate_key()), agent_version="aicn/test") as host:
+        host.topics.join(config.topic)
         registration = Registration(MemoryRegistrations())
         worker = Worker(registration, ScriptedEndpoints(lambda _: ()), Limits(), request_bytes=1000)
         nodes = Nodes(host, registration, FixedMachine())

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import trio
@@ -14,7 +15,7 @@ from aicn.config.schema import P2P
 from aicn.p2p import fixes
 from aicn.p2p.addresses import split_peer
 from aicn.p2p.host import Host, open_host
-from aicn.p2p.identity import generate_key, parse_key
+from aicn.p2p.identity import Key, generate_key, parse_key
 from aicn.p2p.muxer import Yamux
 from aicn.p2p.stream import Stream
 from aicn.p2p.upgrade import Upgrader
@@ -25,9 +26,13 @@ ECHO = "/test/echo/1"
 PEER_OF_NOBODY = "16Uiu2HAm3cuhhRL2msUuLF62KRSfneFDx94RsuouyW25Ho42cFMq"
 
 
-def open_test_host(config: P2P = CONFIG, **changes: object) -> AbstractAsyncContextManager[Host]:
-    """A host with a key of its own."""
-    return open_host(replace(config, **changes), parse_key(generate_key()), agent_version="aicn/test")
+@asynccontextmanager
+async def open_test_host(config: P2P = CONFIG, key: Key | None = None, **changes: object) -> AsyncIterator[Host]:
+    """A host, with a key of its own unless one is given, that is a member of its topic."""
+    config = replace(config, **changes)
+    async with open_host(config, key or parse_key(generate_key()), agent_version="aicn/test") as host:
+        host.topics.join(config.topic, lambda _message: True)
+        yield host
 
 
 def full_address(host: Host) -> str:

@@ -222,5 +222,6 @@ class FakeNode:
             dispatch=cast("Any", self.dispatch),
             nodes=cast("Any", self.nodes),
             directory=cast("Any", self.directory),
+            legacy=cast("Any", None),
             started_at=trio.current_time(),
         )

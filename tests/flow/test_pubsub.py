@@ -16,6 +16,7 @@ from libp2p.pubsub.pb.rpc_pb2 import RPC
 from aicn.errors import InvalidRequest, ProtocolViolation, TooLarge
 from aicn.p2p import multistream
 from aicn.p2p.host import Host
+from aicn.p2p.identity import generate_key, parse_key
 from aicn.p2p.pubsub import messages, service
 from aicn.p2p.pubsub.messages import LARGEST_RPC, Signer
 from aicn.p2p.pubsub.subscription import Subscription
@@ -132,15 +133,12 @@ async def test_who_comes_late_hears_what_follows_and_what_was_said_just_now() ->
             assert sorted(await heard(subscription, 2)) == [b"just now", b"now"]
 
 
-async def test_a_node_that_restarts_is_heard_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    from aicn.p2p.host import open_host
-    from aicn.p2p.identity import generate_key, parse_key
-
+async def test_a_node_that_restarts_is_heard_again() -> None:
     key = parse_key(generate_key())
     async with open_test_host(dht_mode="none") as a:
         with a.topics.subscribe(TOPIC) as subscription:
             for life in range(3):
-                async with open_host(CONFIG, key, agent_version="aicn/test") as b:
+                async with open_test_host(key=key) as b:
                     await join(b, a)
                     for number in range(3):
                         await b.topics.publish(TOPIC, b"%d %d" % (life, number))

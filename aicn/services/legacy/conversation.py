@@ -2,10 +2,10 @@
 
 Conversation.run
  ├─ reads the subscription
- └─ a task per question that is answered, at most _MOST_AT_WORK and _MOST_OF_ONE per asker; more are refused as busy
+ └─ a task per question that is answered; how many at once, and how fast, `Load` decides
 
 Everything goes to every member of the topic, so what is sent is little and paced; what is passed on is what `accept` has looked at: a single
-malformed message would end every node of the existing network that it reaches.
+malformed message would end every node of the existing network that it reaches. Bodies that are sealed for others cannot be looked into.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
@@ -21,18 +21,33 @@ import trio
 
 from aicn.domain.ids import PeerId
 from aicn.domain.nodes import Message
-from aicn.errors import AicnError, Busy, DeadlineExceeded, InternalError, ProtocolViolation, Unsupported
+from aicn.errors import (
+    AicnError,
+    Busy,
+    DeadlineExceeded,
+    InternalError,
+    ModelFailed,
+    ProtocolViolation,
+    TooLarge,
+    Unsupported,
+)
+from aicn.services.arrivals import Arrivals
 from aicn.services.ports import Keyring, Topics
+from aicn.services.rates import Rates
 from aicn.wire.legacy import bodies, sealing
 from aicn.wire.legacy.envelope import Envelope, Type, decode, encode
-from aicn.wire.legacy.failures import NOT_DECRYPTED, NOT_SUPPORTED, code_of, error_of
+from aicn.wire.legacy.failures import BODYLESS, NOT_SUPPORTED, NotDecrypted, code_of, error_of
 
 log = logging.getLogger(__name__)
 
 ANSWER_S = 120.0  # how long nodes of the existing network wait for an answer, and we for theirs
+_TELL_S = 2.0  # of it, for the word that there is no answer in time
 _MOST_WAITING = 4096  # questions of ours without an answer
-_MOST_AT_WORK = 256  # questions of others that are being answered
-_MOST_OF_ONE = 64  # of them of one node, which may be an input node with many clients
+_MOST_AT_WORK = 2048  # questions of others that are being answered
+_MOST_OF_ONE = 512  # of them of one node, which may be an input node with many clients; a model's queue is shorter
+_HELD_BYTES, _HELD_OF_ONE = 64 << 20, 16 << 20  # their bodies, which the way to the model copies some times
+_ANSWERS, _ANSWERS_BURST = 500.0, 1000.0  # per second and at once, to one node: half of what is published at all
+_REFUSALS, _REFUSALS_BURST = 10.0, 100.0  # of them, that there are too many
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +73,43 @@ Answer = Callable[[PeerId, Type, bytes], Awaitable[Said]]  # of a plain question
 Heard = Callable[[PeerId, bytes], None]  # the body of a heartbeat
 
 
+class _AtWork:
+    """The questions of others that are being answered, by asker and id."""
+
+    def __init__(self) -> None:
+        self._ids: defaultdict[PeerId, set[str]] = defaultdict(set)
+        self._total = 0
+        self._held = Arrivals(total=_HELD_BYTES, per_peer=_HELD_OF_ONE)
+        self.none = trio.Event()
+        self.none.set()
+
+    def has(self, envelope: Envelope) -> bool:
+        return envelope.sender in self._ids and envelope.id in self._ids[envelope.sender]
+
+    def enter(self, envelope: Envelope) -> None:
+        """Busy: there are too many, or they are too large. `leave` ends it."""
+        if self._total >= _MOST_AT_WORK or len(self._ids.get(envelope.sender, ())) >= _MOST_OF_ONE:
+            raise Busy("too many questions at once")
+        try:
+            self._held.add(envelope.sender, len(envelope.body))
+        except Busy:
+            self._held.release(envelope.sender, len(envelope.body))
+            raise
+        self._ids[envelope.sender].add(envelope.id)
+        self._total += 1
+        if self._total == 1:
+            self.none = trio.Event()
+
+    def leave(self, envelope: Envelope) -> None:
+        self._held.release(envelope.sender, len(envelope.body))
+        self._ids[envelope.sender].remove(envelope.id)
+        if not self._ids[envelope.sender]:
+            del self._ids[envelope.sender]
+        self._total -= 1
+        if not self._total:
+            self.none.set()
+
+
 class Conversation:
     """This node on the topic of the existing network."""
 
@@ -67,26 +119,33 @@ class Conversation:
         self._keys = keys
         self._topic = topic
         self._waiting: dict[str, _Waiting] = {}  # by id
-        self._at_work: Counter[PeerId] = Counter()
+        self._at_work = _AtWork()
+        self._answers = Rates(rate=_ANSWERS, burst=_ANSWERS_BURST)
+        self._refusals = Rates(rate=_REFUSALS, burst=_REFUSALS_BURST)
+        self._stopping = False
+
+    def join(self) -> None:
+        """Be a member of the topic: what `accept` takes is passed on, also when nothing is heard or said here."""
+        self._topics.join(self._topic, self.accept)
 
     async def run(
         self, answer: Answer, heard: Heard, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
-        """Be a member of the topic until cancelled. `heard` neither waits nor raises."""
-        self._topics.join(self._topic, self.accept)
+        """Answer questions and hear heartbeats until cancelled. `heard` does not wait."""
         async with trio.open_nursery() as nursery:
             with self._topics.subscribe(self._topic) as messages:
                 task_status.started()
                 async for message in messages:
                     envelope = decode(message.data)
                     if envelope.is_heartbeat:
-                        heard(envelope.sender, envelope.body)
-                    elif envelope.receiver == self._own and not self._settle(envelope):
-                        if self._at_work.total() >= _MOST_AT_WORK or self._at_work[envelope.sender] >= _MOST_OF_ONE:
-                            await self._fail(self._reply(envelope), Busy("too many questions at once"))
-                            continue
-                        self._at_work[envelope.sender] += 1
-                        nursery.start_soon(self._answer, envelope, answer)
+                        self._hear(envelope, heard)
+                    elif envelope.receiver == self._own and not self._settle(envelope) and not envelope.code:
+                        self._take(envelope, answer, nursery)
+
+    async def drain(self) -> None:
+        """Refuse new questions, and return when those that are being answered have their answer."""
+        self._stopping = True
+        await self._at_work.none.wait()
 
     def accept(self, message: Message) -> bool:
         """Whether a message may be taken and passed on: nodes of the existing network die of some that may not."""
@@ -110,14 +169,14 @@ class Conversation:
         """
         if len(self._waiting) >= _MOST_WAITING:
             raise Busy(f"{_MOST_WAITING} questions wait for an answer")
-        key = self._keys.public_key_of(peer)
-        if key is None and sealed:
+        if sealed and self._keys.public_key_of(peer) is None:
             raise Unsupported(f"the key of {peer} is not known, so that nothing can be sealed for it")
         name = str(uuid.uuid4())
         waiting = self._waiting[name] = _Waiting(peer, kind, trio.Event())
         try:
             with trio.CancelScope(deadline=trio.current_time() + within_s):
-                await self._send(Envelope(type=kind, sender=self._own, receiver=peer, id=name), question, key)
+                asking = Envelope(type=kind, sender=self._own, receiver=peer, id=name)
+                await self._topics.publish(self._topic, self._sealed(asking, question))
                 await waiting.event.wait()
         finally:
             del self._waiting[name]
@@ -129,7 +188,8 @@ class Conversation:
 
     async def broadcast(self, body: bytes, text: str) -> None:
         """Tell all: a heartbeat."""
-        await self._send(Envelope(type=Type.AI_PROJECT, sender=self._own, receiver=None, id="", text=text), body, None)
+        said = Envelope(type=Type.AI_PROJECT, sender=self._own, receiver=None, id="", text=text)
+        await self._topics.publish(self._topic, self._sealed(said, body))
 
     # ---- inside ----
 
@@ -143,69 +203,115 @@ class Conversation:
             waiting.event.set()
         return True
 
+    def _hear(self, envelope: Envelope, heard: Heard) -> None:
+        try:
+            heard(envelope.sender, envelope.body)
+        except ProtocolViolation as error:
+            log.debug("heartbeat of %s: %s", envelope.sender, error)
+        except Exception:
+            log.exception("a heartbeat of %s", envelope.sender)
+
+    def _take(self, envelope: Envelope, answer: Answer, nursery: trio.Nursery) -> None:
+        """A question. What one node asks beyond all measure is not answered at all, or it would fill the topic for everybody."""
+        if self._at_work.has(envelope) or not self._answers.allow(envelope.sender):
+            return
+        try:
+            if self._stopping:
+                raise Busy("the node is stopping")
+            self._at_work.enter(envelope)
+        except Busy as error:
+            if self._refusals.allow(envelope.sender):
+                nursery.start_soon(self._refuse, envelope, error)
+            return
+        nursery.start_soon(self._answer, envelope, answer)
+
     async def _answer(self, envelope: Envelope, answer: Answer) -> None:
         try:
-            with trio.move_on_after(ANSWER_S):  # nobody waits longer
-                await self._answered(envelope, answer)
+            said = await self._say(envelope, answer)
+            if said is not None:
+                await self._topics.publish(self._topic, said)
+        except TooLarge:
+            await self._refuse(
+                envelope, ModelFailed("the answer does not fit into a message of the topic; ask for a stream")
+            )
+        except Exception:
+            log.exception("a question of %s was not answered", envelope.sender)
         finally:
-            self._at_work[envelope.sender] -= 1
-            if not self._at_work[envelope.sender]:
-                del self._at_work[envelope.sender]
+            self._at_work.leave(envelope)
 
-    async def _answered(self, envelope: Envelope, answer: Answer) -> None:
-        reply = self._reply(envelope)
+    async def _refuse(self, envelope: Envelope, error: AicnError) -> None:
+        try:
+            await self._topics.publish(self._topic, self._failure(envelope, error))
+        except Exception:
+            log.exception("a question of %s was not refused", envelope.sender)
+
+    async def _say(self, envelope: Envelope, answer: Answer) -> bytes | None:
+        """The message that answers a question; None: it gets none."""
+        try:
+            question = self._question(envelope)
+            if question is None:
+                return None
+            with trio.CancelScope(deadline=trio.current_time() + ANSWER_S - _TELL_S):
+                said = await answer(envelope.sender, *question)
+                return self._sealed(replace(_reply(envelope), text=said.text), said.body, timestamp=said.timestamp)
+            raise DeadlineExceeded("the node had no answer in time")
+        except AicnError as error:
+            return self._failure(envelope, error)
+        except Exception:
+            log.exception("a question of %s failed", envelope.sender)
+            return self._failure(envelope, InternalError("the node failed; its log says why"))
+
+    def _question(self, envelope: Envelope) -> tuple[Type, bytes] | None:
+        """What is asked; None: nothing. Unsupported, NotDecrypted."""
         try:
             kind = Type(envelope.type)
         except ValueError:
-            await self._refuse(reply, *NOT_SUPPORTED)
-            return
+            raise Unsupported(NOT_SUPPORTED) from None
         try:
             plain = self._plain(envelope)
         except ProtocolViolation:
-            await self._refuse(reply, *NOT_DECRYPTED)
-            return
+            raise NotDecrypted("Decrypt error") from None
         try:
-            if not bodies.is_question(kind, plain):
-                return  # an answer that nobody waits for any more
+            # Otherwise it is an answer that nobody waits for any more.
+            return (kind, plain) if bodies.is_question(kind, plain) else None
         except ProtocolViolation as error:
             log.debug("topic %s, %s: %s", self._topic, envelope.sender, error)
-            return  # as nodes of the existing network do
-        try:
-            said = await answer(envelope.sender, kind, plain)
-            key = self._keys.public_key_of(envelope.sender)
-            await self._send(replace(reply, text=said.text), said.body, key, timestamp=said.timestamp)
-        except AicnError as error:
-            await self._fail(reply, error)
-        except Exception:
-            log.exception("a question of %s failed", envelope.sender)
-            await self._fail(reply, InternalError("the node failed; its log says why"))
+            return None  # as nodes of the existing network do
 
-    def _reply(self, envelope: Envelope) -> Envelope:
-        return Envelope(type=envelope.type, sender=self._own, receiver=envelope.sender, id=envelope.id)
-
-    async def _fail(self, reply: Envelope, error: AicnError) -> None:
-        """Answer with an error, which has a sealed empty body."""
+    def _failure(self, envelope: Envelope, error: AicnError) -> bytes:
+        """The message that answers a question with an error."""
         code, text = code_of(error)
-        assert reply.receiver is not None
-        await self._send(
-            replace(reply, code=code, text=text), bodies.EMPTY_ANSWER, self._keys.public_key_of(reply.receiver)
-        )
+        timestamp = 0 if envelope.type == Type.CHAT_COMPLETION else None  # of a chat it is the answer's `created`
+        reply = replace(_reply(envelope), code=code, text=text)
+        if code in BODYLESS:
+            return encode(replace(reply, timestamp=_now()))
+        return self._sealed(reply, bodies.EMPTY_ANSWER, timestamp=timestamp)
 
-    async def _refuse(self, reply: Envelope, code: int, text: str) -> None:
-        await self._topics.publish(self._topic, encode(replace(reply, code=code, text=text, timestamp=_now())))
-
-    async def _send(self, envelope: Envelope, body: bytes, key: bytes | None, *, timestamp: int | None = None) -> None:
-        """Publish; the body sealed for the receiver's `key` if there is one. TooLarge."""
-        envelope = replace(envelope, body=body, timestamp=_now() if timestamp is None else timestamp)
+    def _sealed(self, envelope: Envelope, body: bytes, *, timestamp: int | None = None) -> bytes:
+        """The message with this body, which is sealed if the receiver's key is known."""
+        key = None if envelope.receiver is None else self._keys.public_key_of(envelope.receiver)
         if key is not None:
-            envelope = replace(envelope, body=sealing.seal(self._keys.shared_with(key), body), key=self._keys.public)
-        await self._topics.publish(self._topic, encode(envelope))
+            body = sealing.seal(self._keys.shared_with(key), body)
+        return encode(
+            replace(
+                envelope,
+                body=body,
+                key=b"" if key is None else self._keys.public,
+                timestamp=_now() if timestamp is None else timestamp,
+            )
+        )
 
     def _plain(self, envelope: Envelope) -> bytes:
         """The body; ProtocolViolation when it cannot be unsealed."""
         if not envelope.key:
             return envelope.body
         return sealing.unseal(self._keys.shared_with(envelope.key), envelope.body)
+
+
+def _reply(envelope: Envelope) -> Envelope:
+    """The head of an answer."""
+    assert envelope.receiver is not None
+    return Envelope(type=envelope.type, sender=envelope.receiver, receiver=envelope.sender, id=envelope.id)
 
 
 def _now() -> int:

@@ -1,4 +1,4 @@
-"""Errors and the result codes of messages, in both directions. The numbers are those of spec 1, the texts the original's."""
+"""Errors and the result codes of messages, in both directions. The numbers are those of spec 1, the texts the original's where it has any."""
 
 from __future__ import annotations
 
@@ -6,16 +6,22 @@ from aicn import errors
 from aicn.errors import AicnError
 from aicn.wire.completion import one_line
 
-NO_MODEL = "Model API configuration is empty"
-NOT_SUPPORTED = (1010, "Not supported")  # a type that nobody knows
-NOT_DECRYPTED = (1013, "Decrypt error")
+BODYLESS = frozenset({1010, 1013})  # codes of messages with neither body nor key; others have an empty answer
+NOT_SUPPORTED = "Not supported"  # a type that nobody knows
+_NOT_DECRYPTED = 1013
 _INTERNAL = 5000
+
+
+class NotDecrypted(errors.ProtocolViolation):
+    """A body is sealed, but not for this node, or broken."""
+
 
 _CODES: dict[type[AicnError], int] = {
     errors.InvalidRequest: 1001,
     errors.TooLarge: 1001,
     errors.MalformedBody: 1002,
     errors.ProtocolViolation: 1003,
+    NotDecrypted: _NOT_DECRYPTED,
     errors.DeadlineExceeded: 1004,
     errors.ModelFailed: 1006,
     errors.UnknownModel: 1006,
@@ -24,6 +30,11 @@ _CODES: dict[type[AicnError], int] = {
     errors.IpfsFailed: 1007,
     errors.Forbidden: 1009,
     errors.Unsupported: 1010,
+}
+_TEXTS: dict[type[AicnError], str] = {
+    errors.UnknownModel: "Model API configuration is empty",
+    errors.IpfsMissing: "No ipfs storage server",
+    errors.IpfsDown: "Unavailable ipfs storage node",
 }
 _ERRORS: dict[int, type[AicnError]] = {
     1001: errors.InvalidRequest,
@@ -34,15 +45,14 @@ _ERRORS: dict[int, type[AicnError]] = {
     1009: errors.Forbidden,
     1010: errors.Unsupported,
     1012: errors.ProtocolViolation,
-    1013: errors.ProtocolViolation,
+    _NOT_DECRYPTED: errors.ProtocolViolation,
 }
 
 
 def code_of(error: AicnError) -> tuple[int, str]:
     """Result code and message of an error."""
-    if isinstance(error, errors.UnknownModel):
-        return 1006, NO_MODEL
-    return _CODES.get(type(error), _INTERNAL), error.message
+    code = next((_CODES[cls] for cls in type(error).__mro__ if cls in _CODES), _INTERNAL)
+    return code, _TEXTS.get(type(error), error.message)
 
 
 def error_of(code: int, text: str) -> AicnError:
