@@ -27,7 +27,7 @@ class OfferedModel:
     """A model of a project of a node."""
 
     name: str
-    kind: Kind
+    kind: Kind | None  # None: unknown, since heartbeats of the existing network only name models
     slots: int = 0  # requests that run at once, over all endpoints; 0: the node did not say
     in_flight: int = 0  # requests that ran or waited when the offer was made
     context: int = 0  # tokens; 0: unknown
@@ -54,6 +54,7 @@ class Offer:
     projects: tuple[OfferedProject, ...]
     protocols: tuple[str, ...] = ()
     leaving: bool = False
+    legacy: bool = False  # heard as a heartbeat of the existing network; `seq` is its time in milliseconds
 
 
 @dataclass(frozen=True, slots=True)

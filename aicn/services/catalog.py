@@ -8,6 +8,12 @@ Of each node the offer with the highest seq counts, from whomever it came, until
 
 Hearsay (the same signed bytes, repeated by anybody in any order) changes nothing: seq and expiry are inside the signature. What
 is gone or lost is remembered for as long as any offer of before could live.
+
+A node that makes no offers is known by its heartbeats of the existing network (`hear`), which name models and nothing else:
+
+    hear      a later one, and no offer is held ──► held ──(FRESH_S)──► held without projects ──(KNOWN_S)──► forgotten
+
+An offer takes the place of a heartbeat, whichever is newer; a heartbeat from before the node was gone or lost is not taken.
 """
 
 from __future__ import annotations
@@ -15,19 +21,24 @@ from __future__ import annotations
 import math
 import time
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
 from aicn.domain.ids import PeerId
 from aicn.domain.inference import Kind
 from aicn.domain.nodes import Connectivity, Link
-from aicn.domain.offers import LONGEST_LIFE_S, SKEW_S, Offer, OfferedModel, OfferedProject, Provider
+from aicn.domain.offers import LONGEST_LIFE_S, SKEW_S, NodeType, Offer, OfferedProject, Provider
+from aicn.services.offer_index import OfferIndex, is_full
 
 MOST_OFFERS = 10_000  # nodes
 MOST_WEIGHT = 64 << 20  # bytes that all offers may take in memory, roughly
+FRESH_S = 600.0  # how long what a heartbeat names counts, as with nodes of the existing network
+KNOWN_S = 86_400.0  # how long its node is known, likewise
 _MODEL_WEIGHT = 400  # bytes of a model beside its text
 _MOST_TOMBSTONES = 20_000
 _TOMBSTONE_S = LONGEST_LIFE_S + 2 * SKEW_S  # the latest that an offer of before can expire, by our clock
+_MOST_GIVING_WAY = 64  # heartbeats looked at to find room for one more
 _OWN = Link(Connectivity.CONNECTED, 0.0)
 _NEARER = {  # the order in which nodes are tried
     Connectivity.CONNECTED: 0,
@@ -67,7 +78,8 @@ class Catalog:
         self._next_expiry = math.inf  # not later than the first one's
         self._signed: set[bytes] = set()
         self._order: list[PeerId] | None = None  # of `page`, sorted
-        self._index: dict[str, dict[str, dict[PeerId, tuple[OfferedModel, ...]]]] = {}  # project → name or alias → node
+        self._legacy: dict[PeerId, None] = {}  # nodes that are known by a heartbeat, that of longest ago first
+        self._index = OfferIndex()
         self._listeners: list[Callable[[PeerId], None]] = []
 
     def on_change(self, tell: Callable[[PeerId], None]) -> None:
@@ -90,19 +102,47 @@ class Catalog:
         if until <= now or offer.issued > now + SKEW_S or offer.expires - offer.issued > LONGEST_LIFE_S:
             return False
         held = self._held.get(offer.node)
-        if held is not None and offer.seq <= held.offer.seq:
+        if held is not None and not held.offer.legacy and offer.seq <= held.offer.seq:
             return False
         tombstone = self._tombstones.get(offer.node)
         if tombstone is not None and offer.seq <= tombstone.seq and not (first_hand and tombstone.lost):
             return False
         if offer.leaving:
-            self._forget(offer.node)
+            self._tombstones.pop(offer.node, None)
+            if held is None or not held.offer.legacy or held.offer.seq <= offer.seq:
+                self._forget(offer.node)
             self._bury(offer.node, offer.seq, lost=False)
             return True
         new = _Held(offer, signed, until, _weight(offer, signed))
         if not self._make_room(new, held):
             return False
         self._tombstones.pop(offer.node, None)
+        self._hold(new)
+        return True
+
+    def hear(self, offer: Offer, signed: bytes = b"", *, first_hand: bool = False) -> bool:
+        """A heartbeat, as a `legacy` offer that counts from `issued` by this node's clock for FRESH_S; whether it was news.
+
+        Of two with the same `seq` the later one counts, but no longer than the first. `first_hand`: the node itself has just answered
+        this; its `seq` says nothing.
+        """
+        self.expire()
+        node, held = offer.node, self._held.get(offer.node)
+        if node == self.own or (held is not None and not held.offer.legacy):
+            return False
+        if first_hand:
+            offer = replace(offer, seq=0 if held is None else held.offer.seq)
+            if held is not None and held.offer.projects == offer.projects:
+                signed = held.signed
+        elif node in self._tombstones and offer.seq <= self._tombstones[node].seq:
+            return False
+        elif held is not None and offer.seq <= held.offer.seq:
+            if offer.seq < held.offer.seq or signed == held.signed:
+                return False
+            offer = replace(offer, expires=min(offer.expires, held.offer.expires))
+        new = _Held(offer, signed, _end(offer), _weight(offer, signed))
+        if new.until <= self._clock() or not self._make_room(new, held):
+            return False
         self._hold(new)
         return True
 
@@ -130,11 +170,14 @@ class Catalog:
         held = self._held.get(node)
         if node == self.own or held is None or held.offer.seq > seq:
             return False
+        before = self._tombstones.pop(node, None)
         self._forget(node)
         if for_good:
             self._bury(node, held.offer.seq, lost=True)
         else:
             del self._tombstones[node]
+        if before is not None:
+            self._bury(node, before.seq, lost=before.lost)
         return True
 
     def expire(self) -> None:
@@ -143,7 +186,7 @@ class Catalog:
         if now < self._next_expiry:
             return
         for node in [node for node, held in self._held.items() if held.until <= now]:
-            self._forget(node)
+            self._fade(node)
         for node in [node for node, one in self._tombstones.items() if one.until <= now]:
             del self._tombstones[node]
         ends = [*(one.until for one in self._held.values()), *(one.until for one in self._tombstones.values())]
@@ -163,6 +206,11 @@ class Catalog:
         held = self._held.get(node)
         return b"" if held is None else held.signed
 
+    def legacy_nodes(self) -> Collection[PeerId]:
+        """Nodes that are known by heartbeats only."""
+        self.expire()
+        return self._legacy.keys()
+
     def holds(self, signed: bytes) -> bool:
         """Whether this very message is what counts now: it need not be looked at again."""
         return signed in self._signed
@@ -177,13 +225,12 @@ class Catalog:
     def projects(self) -> list[str]:
         """Names of all projects, sorted."""
         self.expire()
-        return sorted(self._index)
+        return self._index.projects()
 
     def models(self, project: str) -> list[str]:
         """Names of the project's models over all nodes, sorted; aliases are not among them."""
         self.expire()
-        names = self._index.get(project, {})
-        return sorted({one.name for nodes in names.values() for models in nodes.values() for one in models})
+        return self._index.models(project)
 
     def providers(self, project: str, model: str | None, *, kind: Kind | None = None, most: int) -> list[Provider]:
         """At most `most` nodes that offer the model (by name or alias; None: any of the project), each once, best first.
@@ -192,15 +239,9 @@ class Catalog:
         connected before, unknown ones, and, after all those without room, those that could not be reached a moment ago.
         """
         self.expire()
-        names = self._index.get(project, {})
-        candidates: dict[PeerId, OfferedModel] = {}
-        for nodes in names.values() if model is None else (names.get(model, {}),):
-            for node, models in nodes.items():
-                for one in models:
-                    before = candidates.get(node)
-                    if (kind is None or one.kind is kind) and (before is None or _full(before) > _full(one)):
-                        candidates[node] = one
-        found = [Provider(node, one, self._link_to(node)) for node, one in candidates.items()]
+        found = [
+            Provider(node, one, self._link_to(node)) for node, one in self._index.find(project, model, kind).items()
+        ]
         found.sort(key=self._distance)
         return found[:most]
 
@@ -230,18 +271,15 @@ class Catalog:
         failed = link.connectivity is Connectivity.CANNOT_CONNECT
         own = provider.node == self.own
         rank, rtt = _NEARER[link.connectivity], link.rtt or math.inf
-        return failed, _full(provider.model), not own, rank, link.relayed, rtt, provider.node
+        return failed, is_full(provider.model), not own, rank, link.relayed, rtt, provider.node
 
     def _make_room(self, new: _Held, old: _Held | None) -> bool:
-        """Whether there is room for `new` in place of `old`. A connected node's offer pushes out those of strangers."""
+        """Whether there is room for `new` in place of `old`, or is made: see `_giving_way`."""
         weight = self._weight + new.weight - (old.weight if old is not None else 0)
         count = len(self._held) + (old is None)
         if weight <= MOST_WEIGHT and count <= MOST_OFFERS:
             return True
-        if not self._near(new.offer.node):
-            return False
-        strangers = [node for node in self._held if node != new.offer.node and not self._near(node)]
-        for node in sorted(strangers, key=lambda node: self._held[node].until):
+        for node in self._giving_way(new.offer):
             if weight <= MOST_WEIGHT and count <= MOST_OFFERS:
                 break
             held = self._held[node]
@@ -251,6 +289,21 @@ class Catalog:
             self._bury(node, held.offer.seq, lost=True)
         return weight <= MOST_WEIGHT and count <= MOST_OFFERS
 
+    def _giving_way(self, new: Offer) -> list[PeerId]:
+        """Strangers that are dropped first when there is no room for `new`.
+
+        For a connected node all of them, for another one's offer some that are known by heartbeats, for a heartbeat those of them
+        that have not been heard of lately.
+        """
+        if self._near(new.node):
+            strangers = [node for node in self._held if node != new.node and not self._near(node)]
+            return sorted(strangers, key=lambda node: self._held[node].until)
+        return [
+            node
+            for node in islice(self._legacy, _MOST_GIVING_WAY)
+            if node != new.node and not self._near(node) and not (new.legacy and self._held[node].offer.projects)
+        ]
+
     def _near(self, node: PeerId) -> bool:
         return self._link_to(node).connectivity is Connectivity.CONNECTED
 
@@ -259,11 +312,12 @@ class Catalog:
         before = self._remove(node)
         self._held[node] = new
         self._weight += new.weight
+        if new.offer.legacy:
+            self._legacy[node] = None
         self._next_expiry = min(self._next_expiry, new.until)
         if new.signed:
             self._signed.add(new.signed)
-        for project, name, models in _names(new.offer):
-            self._index.setdefault(project, {}).setdefault(name, {})[node] = models
+        self._index.add(new.offer)
         if before is None:
             self._order = None
         self._tell(node)
@@ -276,22 +330,32 @@ class Catalog:
             self._order = None
             self._tell(node)
 
+    def _fade(self, node: PeerId) -> None:
+        """What is held of the node is over; of a heartbeat's node remains that it was there."""
+        offer = self._held[node].offer
+        if not offer.legacy or not offer.projects:
+            self._forget(node)
+            return
+        offer = replace(offer, projects=(), node_type=offer.node_type & ~NodeType.MODEL)
+        signed = self._held[node].signed
+        if _end(offer) <= self._clock():
+            self._forget(node)
+        else:
+            self._hold(_Held(offer, signed, _end(offer), _weight(offer, signed)))
+
     def _remove(self, node: PeerId) -> _Held | None:
         held = self._held.pop(node, None)
         if held is not None:
             self._weight -= held.weight
+            self._legacy.pop(node, None)
             self._signed.discard(held.signed)
-            for project, name, _ in _names(held.offer):
-                names = self._index[project]
-                del names[name][node]
-                if not names[name]:
-                    del names[name]
-                if not names:
-                    del self._index[project]
+            self._index.remove(held.offer)
         return held
 
     def _bury(self, node: PeerId, seq: int, *, lost: bool) -> None:
-        self._tombstones.pop(node, None)
+        before = self._tombstones.pop(node, None)
+        if before is not None and before.seq > seq:
+            seq, lost = before.seq, before.lost
         until = self._clock() + _TOMBSTONE_S
         self._tombstones[node] = _Tombstone(seq, until, lost)
         self._next_expiry = min(self._next_expiry, until)
@@ -303,19 +367,9 @@ class Catalog:
             tell(node)
 
 
-def _full(model: OfferedModel) -> bool:
-    return 0 < model.slots <= model.in_flight
-
-
-def _names(offer: Offer) -> Iterator[tuple[str, str, tuple[OfferedModel, ...]]]:
-    """Project, name or alias, and the models that have it: one per kind."""
-    for project in offer.projects:
-        named: dict[str, list[OfferedModel]] = {}
-        for model in project.models:
-            for name in dict.fromkeys((model.name, *model.aliases)):
-                named.setdefault(name, []).append(model)
-        for name, models in named.items():
-            yield project.name, name, tuple(models)
+def _end(offer: Offer) -> float:
+    """When a heartbeat is over; one that names nothing says that its node is there."""
+    return offer.expires if offer.projects else offer.expires + KNOWN_S - FRESH_S
 
 
 def _weight(offer: Offer, signed: bytes) -> int:

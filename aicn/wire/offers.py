@@ -61,6 +61,7 @@ def encode_lost(lost: Lost) -> bytes:
 
 
 def _model(model: OfferedModel) -> pb.OfferedModel:
+    assert model.kind is not None, "a node knows its own models"
     return pb.OfferedModel(
         name=model.name,
         kind=inference_pb2.Kind.Name(model.kind.value),
