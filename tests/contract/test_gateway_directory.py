@@ -35,6 +35,14 @@ async def test_what_the_network_has() -> None:
         assert reply.json == OK | {"data": ["M", "N"]}
 
 
+async def test_any_method_asks_that_the_existing_program_takes() -> None:
+    async with serving(offering()) as served:
+        for path in ROUTES:
+            replies = [await served.request(method, f"/api/v0{path}", {"project": "P"}) for method in ("POST", "GET")]
+            assert replies[0].json["code"] == 0
+            assert replies[0].json == replies[1].json
+
+
 async def test_the_nearest_nodes() -> None:
     fake = offering()
     async with serving(fake) as served:

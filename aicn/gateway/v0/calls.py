@@ -24,6 +24,9 @@ class Route(NamedTuple):
     method: str
     path: str  # below /api/v0
     handler: Callable[[Node], Awaitable[Response]]
+    also: tuple[
+        str, ...
+    ] = ()  # methods beside spec 1's that the existing program takes, so that its clients' calls work
 
 
 async def decoded(node: Node, decode: Callable[[bytes], T]) -> T:

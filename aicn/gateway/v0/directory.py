@@ -34,7 +34,7 @@ async def providers(node: Node) -> Response:
 
 ROUTES = (
     Route("GET", "/peers", nodes),
-    Route("POST", "/ai/projects/list", projects),
-    Route("POST", "/ai/projects/models", models),
-    Route("POST", "/ai/projects/peers", providers),
+    Route("POST", "/ai/projects/list", projects, also=("GET",)),
+    Route("POST", "/ai/projects/models", models, also=("GET",)),
+    Route("POST", "/ai/projects/peers", providers, also=("GET",)),
 )

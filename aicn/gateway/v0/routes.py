@@ -25,6 +25,7 @@ ROUTES: tuple[Route, ...] = (
 def blueprint(node: Node) -> Blueprint:
     """The calls, bound to `node`."""
     bound = Blueprint("v0", __name__, url_prefix=PREFIX)
-    for method, path, handler in ROUTES:
-        bound.add_url_rule(path, view_func=partial(handler, node), endpoint=path.replace(".", ""), methods=[method])
+    for method, path, handler, also in ROUTES:
+        methods = [method, *also]
+        bound.add_url_rule(path, view_func=partial(handler, node), endpoint=path.replace(".", ""), methods=methods)
     return bound

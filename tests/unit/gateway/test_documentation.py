@@ -14,14 +14,32 @@ from aicn.gateway.v0.errors import TABLE
 from aicn.wire import json_body
 from tests.fakes.node import FakeNode
 
-TEXT = (Path(__file__).parents[3] / "docs" / "http-api.md").read_text()
+DOCS = Path(__file__).parents[3] / "docs"
+TEXT = (DOCS / "http-api.md").read_text()
+MIGRATION = (DOCS / "migration.md").read_text()
 
 
 async def test_every_route_is_documented() -> None:
-    documented = set(re.findall(r"^\| (GET|POST) \| `(/[^`]+)` \|", TEXT, re.MULTILINE))
+    rows = re.findall(r"^\| (GET|POST|POST or GET) \| `(/[^`]+)` \|", TEXT, re.MULTILINE)
+    documented = {(method, path) for methods, path in rows for method in methods.split(" or ")}
     rules = create_app(FakeNode().node()).url_map.iter_rules()
     served = {(method, rule.rule) for rule in rules for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}}
     assert served == documented
+
+
+async def test_the_routes_of_the_existing_program_are_all_there_with_its_methods() -> None:
+    """Those of v0.1.3 (its pkg/serve/http.go), as docs/migration.md lists them."""
+    listed = re.findall(r"^\| (GET|POST|GET or POST) \| (`/.*) \|$", MIGRATION, re.MULTILINE)
+    wanted = {
+        (method, path)
+        for methods, row in listed
+        for path in re.findall(r"`(/\S+)`", row)
+        for method in methods.split(" or ")
+    }
+    rules = create_app(FakeNode().node()).url_map.iter_rules()
+    served = {(method, rule.rule.removeprefix("/api/v0")) for rule in rules for method in rule.methods or set()}
+    assert len(wanted) == 20 + 3
+    assert wanted <= served
 
 
 def test_the_error_table_is_documented() -> None:
