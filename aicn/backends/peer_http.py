@@ -102,7 +102,10 @@ class PeerHttp:
         self._limits = limits
 
     async def open(self, stream: PeerStream, request: InferenceRequest) -> Answer:
-        """ModelFailed (also when the peer resets: it knows no such model), Busy, InvalidRequest, TooLarge; ProtocolViolation, DeadlineExceeded."""
+        """As endpoints do. A reset before the head is ModelFailed: the peer knows no such model, or its endpoint is down.
+
+        Also ProtocolViolation, DeadlineExceeded.
+        """
         started = trio.current_time()
         response = PeerResponse(stream)
         try:

@@ -38,6 +38,7 @@ class Connection:
         number: int,
         direction: Direction,
         circuit: Multiaddr | None,
+        limited: bool = False,
         local: Multiaddr | None,
     ) -> None:
         self.muxer = muxer
@@ -51,6 +52,7 @@ class Connection:
         self.opened_at = trio.current_time()
         remote = muxer.get_remote_address()
         self.relayed = circuit is not None  # through a relay; `remote` is then the address of the circuit
+        self.limited = limited  # by that relay: go peers take no ordinary streams on it
         self.local = local  # our end of the TCP connection; None of a relayed one
         self.remote: Multiaddr | None = circuit if circuit or remote is None else from_socket(remote)
 

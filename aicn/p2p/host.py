@@ -29,9 +29,10 @@ from aicn.config.schema import P2P
 from aicn.domain import nodes
 from aicn.domain.ids import PeerId, parse_peer_id
 from aicn.domain.nodes import PROTOCOL_VERSION, NodeInfo
-from aicn.errors import DeadlineExceeded, InvalidRequest, Unreachable, Unsupported
+from aicn.errors import AicnError, DeadlineExceeded, InvalidRequest, Unreachable, Unsupported
 from aicn.p2p import addresses, fixes, ping
 from aicn.p2p.bootstrap import keep_connected
+from aicn.p2p.connection import Connection
 from aicn.p2p.dht.rendezvous import meet, rendezvous_key
 from aicn.p2p.dht.service import Dht
 from aicn.p2p.history import History
@@ -254,13 +255,15 @@ class Host:
             return
         raise DeadlineExceeded(f"{peer} was not reached within {self._config.dial_s:g} s")
 
-    async def open_stream(self, peer: PeerId, protocol: str) -> Stream:
+    async def open_stream(self, peer: PeerId, protocol: str, *, limited: bool = True) -> Stream:
         peer_id = _parse(peer)
         if peer == self._id:
             raise InvalidRequest("node_id: that is this node itself")
         with trio.move_on_after(self._config.dial_s):
             for _ in range(_TRIES):
                 connection = self._swarm.live(peer_id) or await self._swarm.connect(peer_id, lookup=True)
+                if connection.limited and not limited:
+                    connection = await self._without_limits(peer_id)
                 try:
                     stream = await connection.open_stream(protocol)
                 except MuxedConnError:
@@ -269,6 +272,14 @@ class Host:
                 return stream
             raise Unreachable(f"{peer} closes every connection")
         raise DeadlineExceeded(f"{peer} was not reached within {self._config.dial_s:g} s")
+
+    async def _without_limits(self, peer: ID) -> Connection:
+        try:
+            return await self._swarm.connect_directly(peer)
+        except AicnError as error:
+            raise Unreachable(
+                f"{peer} is connected only through a relay that limits connections, and takes no such stream there: {error.message}"
+            ) from None
 
     def serve(self, protocol: str, handler: Handler) -> None:
         def begin(stream: Stream) -> Awaitable[None]:

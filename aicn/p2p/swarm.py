@@ -31,6 +31,7 @@ from aicn.p2p.muxer import Yamux
 from aicn.p2p.network_key import OtherNetwork, Warnings
 from aicn.p2p.peerbook import PeerBook
 from aicn.p2p.protocols import Protocols
+from aicn.p2p.relay.circuit import Circuit
 from aicn.p2p.tcp import TcpConnection
 from aicn.p2p.trimming import Trimmer
 from aicn.p2p.upgrade import Upgrader
@@ -226,7 +227,10 @@ class Swarm:
     ) -> None:
         self._count += 1
         local = raw.local if isinstance(raw, TcpConnection) else None
-        connection = Connection(muxer, self, number=self._count, direction=direction, circuit=circuit, local=local)
+        limited = isinstance(raw, Circuit) and raw.limited
+        connection = Connection(
+            muxer, self, number=self._count, direction=direction, circuit=circuit, limited=limited, local=local
+        )
         self.connections.setdefault(connection.peer, []).append(connection)
         self._open += 1
         try:
@@ -254,13 +258,14 @@ class Swarm:
         return [one for listed in self.connections.values() for one in listed if not one.is_closed]
 
     def live(self, peer: ID) -> Connection | None:
-        """The newest open connection to `peer`, one through a relay only if there is no other."""
+        """The newest open connection to `peer`, one through a relay only if there is no other, a limited one as the last resort."""
         relayed: Connection | None = None
         for connection in reversed(self.connections.get(peer, ())):
             if connection.takes_streams:
                 if not connection.relayed:
                     return connection
-                relayed = relayed or connection
+                if relayed is None or (relayed.limited and not connection.limited):
+                    relayed = connection
         return relayed
 
     def live_direct(self, peer: ID) -> Connection | None:

@@ -73,8 +73,10 @@ class Peers(Protocol):
     def serve(self, protocol: str, handler: Callable[[PeerStream], Awaitable[None]]) -> None:
         """Serve `protocol`. An exception of the handler resets its stream and nothing else; its return closes the stream."""
 
-    async def open_stream(self, peer: PeerId, protocol: str) -> PeerStream:
+    async def open_stream(self, peer: PeerId, protocol: str, *, limited: bool = True) -> PeerStream:
         """A new stream, dialling first if need be. UnknownNode, Unreachable or DeadlineExceeded.
+
+        `limited`: it may be on a connection that a relay limits, where go peers take no streams but those of libp2p itself.
 
         The negotiation costs no round trip of its own: that the peer does not speak the protocol (Unsupported) may show only at
         the first `receive_some`.

@@ -53,7 +53,7 @@ class MemoryPeers:
         if peer not in self._network.hosts:
             raise UnknownNode(f"nobody knows peer {peer}")
 
-    async def open_stream(self, peer: PeerId, protocol: str) -> PeerStream:
+    async def open_stream(self, peer: PeerId, protocol: str, *, limited: bool = True) -> PeerStream:
         await trio.lowlevel.checkpoint()
         other = self._network.hosts.get(peer)
         if other is None:

@@ -20,8 +20,9 @@ _ANSWER_S = 15.0  # for a relay to reach the other peer; longer than a relay wai
 class Circuit(IRawConnection):
     """A raw connection on a stream. Reads are buffered: security reads two bytes, then a record. For one reader at a time."""
 
-    def __init__(self, stream: Stream, address: Multiaddr, *, initiator: bool) -> None:
+    def __init__(self, stream: Stream, address: Multiaddr, *, initiator: bool, limited: bool) -> None:
         self.is_initiator = initiator
+        self.limited = limited  # the relay has said that it will end it after some time or bytes
         self._stream = stream
         stream.hold()
         self._address = address
@@ -61,21 +62,23 @@ async def open_circuit(relay: Connection, target: ID, address: Multiaddr) -> Cir
     """Ask `relay` for a circuit to `target`. Unreachable, Unsupported, DeadlineExceeded, or the errors of a broken stream."""
     try:
         with trio.fail_after(_ANSWER_S):
-            return Circuit(await _ask(await relay.open_stream(HOP), target), address, initiator=True)
+            stream, limited = await _ask(await relay.open_stream(HOP), target)
+            return Circuit(stream, address, initiator=True, limited=limited)
     except trio.TooSlowError:
         raise DeadlineExceeded(f"the relay {relay.peer} does not answer") from None
     except MuxedConnError:
         raise Unreachable(f"the relay {relay.peer} has just gone") from None
 
 
-async def _ask(stream: Stream, target: ID) -> Stream:
+async def _ask(stream: Stream, target: ID) -> tuple[Stream, bool]:
+    """The stream that is connected with `target`, and whether the relay limits it."""
     messages = on(stream)
     try:
         request = HopMessage(type=HopMessage.CONNECT)
         request.peer.id = target.to_bytes()
         await messages.send(request.SerializeToString())
-        await expect_ok(messages, HopMessage)
+        answer = await expect_ok(messages, HopMessage)
     except BaseException:
         stream.reset()
         raise
-    return messages.release()
+    return messages.release(), answer.HasField("limit")

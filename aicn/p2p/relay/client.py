@@ -183,7 +183,8 @@ class RelayClient:
             raise DeadlineExceeded("the relay took too long") from None
         if status == Status.OK:
             address = addresses.circuit_over(connection.peer, connection.remote)
-            await self._swarm.accept(Circuit(messages.release(), address, initiator=False), circuit=address)
+            circuit = Circuit(messages.release(), address, initiator=False, limited=request.HasField("limit"))
+            await self._swarm.accept(circuit, circuit=address)
 
     async def dial(self, circuit: Multiaddr, target: ID) -> Circuit:
         """A raw connection to `target` over the relay that `circuit` names. Unreachable, DeadlineExceeded and the like."""

@@ -136,7 +136,7 @@ class ProxyRequester:
         try:
             with trio.CancelScope(deadline=request.deadline):
                 await ticket.wait()
-                stream = await self._peers.open_stream(node, chat_proxy.PROTOCOL)
+                stream = await self._peers.open_stream(node, chat_proxy.PROTOCOL, limited=False)
                 return _PlacedAnswer(await self._models.open(stream, request), node, leave)
             raise DeadlineExceeded(f"the request's deadline has passed before peer {node} began its answer")
         except BaseException:
