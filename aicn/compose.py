@@ -28,6 +28,7 @@ from aicn import __version__, logs
 from aicn.backends.fetcher import ImageFetcher
 from aicn.backends.ipfs import IpfsStore
 from aicn.backends.openai_http import open_endpoints
+from aicn.backends.peer_http import PeerHttp
 from aicn.config.load import notify_socket
 from aicn.config.schema import Config, Limits
 from aicn.domain.ids import PeerId
@@ -49,8 +50,11 @@ from aicn.services.dispatch import Dispatch
 from aicn.services.images import Images
 from aicn.services.inference import Inference
 from aicn.services.legacy.answering import Answering
+from aicn.services.legacy.asking import Asking
 from aicn.services.legacy.conversation import Conversation
+from aicn.services.legacy.dialect import Dialects
 from aicn.services.legacy.membership import open_membership
+from aicn.services.legacy.proxy import ProxyRequester
 from aicn.services.nodes import Nodes
 from aicn.services.registration import Registration
 from aicn.services.worker import Worker
@@ -130,13 +134,15 @@ async def open_node(config: Config) -> AsyncIterator[Node]:
             request_bytes=config.http.body_bytes,
             wallet_required=config.wallet.required,
         )
-        nodes = Nodes(host, registration, machine, share_host_info=config.hardware.share)
+        conversation = Conversation(host.id, host.topics, Keyring(key), topic=config.p2p.topic)
+        catalog = Catalog(host.id, host.links.link)
+        asking = _asking(config, host, conversation, catalog) if config.legacy.enabled else None
+        nodes = Nodes(host, registration, machine, share_host_info=config.hardware.share, legacy=asking)
         host.serve(inference.PROTOCOL, worker.serve)
         host.serve(control.PROTOCOL, nodes.serve)
-        directory = _directory(config, host, nodes, Offered(registration, worker))
+        directory = _directory(config, host, nodes, Offered(registration, worker), catalog)
         registration.on_change(directory.announcer.changed)
-        requests = Inference(host, worker, limits)
-        conversation = Conversation(host.id, host.topics, Keyring(key), topic=config.p2p.topic)
+        requests = Inference(host, worker, limits, legacy=asking)
         answering = Answering(host, nodes, registration, worker, limits)
         async with (
             open_directory(directory, nodes, host.links, host.topics, Offers(database)),
@@ -162,9 +168,17 @@ def _unheard(peer: PeerId, body: bytes) -> None:
     """Heartbeats of the existing network are not taken in yet."""
 
 
-def _directory(config: Config, host: Host, nodes: Nodes, offered: Offered) -> Directory:
+def _asking(config: Config, host: Host, conversation: Conversation, catalog: Catalog) -> Asking:
+    def heard(node: PeerId) -> bool:
+        offer = catalog.offer(node)
+        return (offer is not None and offer.legacy) or node in host.topics.subscribers(config.p2p.topic)
+
+    proxy = ProxyRequester(host, PeerHttp(_limits(config)))
+    return Asking(conversation, Dialects(host, host.links, heard), host.links, proxy.open)
+
+
+def _directory(config: Config, host: Host, nodes: Nodes, offered: Offered, catalog: Catalog) -> Directory:
     network, enabled = config.p2p.topic, config.directory.enabled
-    catalog = Catalog(host.id, host.links.link)
     node_type = (NodeType.PUBLIC if config.p2p.relay_service else NodeType(0)) | (
         NodeType.DIRECTORY if enabled else NodeType(0)
     )

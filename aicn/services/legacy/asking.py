@@ -107,7 +107,12 @@ class Asking:
         if request.kind is Kind.IMAGE_GENERATION:
             return await self._images(peer, request)
         if await self._dialects.of(peer) is Dialect.PROXY:
-            return await self._open_proxy(peer, request)
+            try:
+                return await self._open_proxy(peer, request)
+            except Unreachable:
+                if not self._connected(peer):
+                    raise
+                # through a relay that lets no such streams pass, and nothing was sent: the topic is what is left
         return await self._chat(peer, request)
 
     # ---- inside ----
