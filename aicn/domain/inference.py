@@ -15,6 +15,12 @@ class Kind(Enum):
     IMAGE_GENERATION = 2
     IMAGE_EDIT = 3
     EMBEDDING = 4
+    COMPLETION = 5  # OpenAI's older call: a text that goes on
+
+    @property
+    def offered(self) -> Kind:
+        """As what the models are offered and registered that do this: the servers of chats complete texts, too."""
+        return Kind.CHAT if self is Kind.COMPLETION else self
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from urllib.parse import urlsplit
+from dataclasses import dataclass, field, replace
+from urllib.parse import urlsplit, urlunsplit
 
 from aicn.domain.inference import Kind
 from aicn.errors import InvalidRequest
@@ -32,6 +32,27 @@ class Project:
 
     name: str
     models: tuple[str, ...]
+
+
+_CHAT_PATH = "/chat/completions"
+_COMPLETION_PATH = "/completions"
+
+
+def for_kind(endpoint: Endpoint, kind: Kind) -> Endpoint | None:
+    """The endpoint as it is asked for `kind`; None: it does not do that.
+
+    llama.cpp, vLLM and Ollama complete texts beside `/v1/chat/completions`, at `/v1/completions`: where a chat's URL ends so, that
+    one is asked.
+    """
+    if KIND_OF_TYPE[endpoint.type] is not kind.offered:
+        return None
+    if kind is not Kind.COMPLETION:
+        return endpoint
+    parts = urlsplit(endpoint.url)
+    if not parts.path.endswith(_CHAT_PATH):
+        return None
+    path = parts.path.removesuffix(_CHAT_PATH) + _COMPLETION_PATH
+    return replace(endpoint, url=urlunsplit(parts._replace(path=path)))
 
 
 MOST_HEADERS = 32  # of one endpoint

@@ -59,7 +59,7 @@ def is_full(model: OfferedModel) -> bool:
 
 
 def _fits(model: OfferedModel, kind: Kind | None) -> bool:
-    return kind is None or model.kind is kind or (model.kind is None and kind in _UNTOLD)
+    return kind is None or model.kind is kind.offered or (model.kind is None and kind in _UNTOLD)
 
 
 def _names(offer: Offer) -> Iterator[tuple[str, str, tuple[OfferedModel, ...]]]:

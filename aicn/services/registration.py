@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import trio
 
 from aicn.domain.inference import Kind
-from aicn.domain.registration import KIND_OF_TYPE, Endpoint, Project
+from aicn.domain.registration import Endpoint, Project, for_kind
 from aicn.errors import InvalidRequest, UnknownModel
 from aicn.services.ports import RegistrationStore
 
@@ -94,15 +94,17 @@ class Registration:
         return [Project(name, tuple(dict.fromkeys(models))) for name, models in sorted(names.items())]
 
     def find(self, kind: Kind, project: str, model: str) -> Sequence[Endpoint]:
-        """The endpoints of the model, at least one. UnknownModel."""
+        """The endpoints of the model, at least one, with the URLs for this kind of request. UnknownModel."""
         registered = self._projects.get(project, ())
         if self._own is not None and self._own.project == project:
             registered = (*registered, self._own)
         named = [endpoint for endpoint in registered if endpoint.model == model]
-        fitting = [endpoint for endpoint in named if KIND_OF_TYPE[endpoint.type] is kind]
+        fitting = [endpoint for one in named if (endpoint := for_kind(one, kind)) is not None]
         if not fitting:
             if named:
                 what = f"model {model!r} of project {project!r} is not one for {kind.name.lower()} requests"
+                if any(for_kind(one, kind.offered) for one in named):
+                    what += ": its endpoint's URL does not end in /chat/completions"
             elif registered:
                 what = f"project {project!r} of the node has no model {model!r}"
             else:

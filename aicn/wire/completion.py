@@ -13,7 +13,11 @@ from aicn.domain.inference import Kind
 from aicn.errors import ModelFailed
 
 _LONGEST_MESSAGE = 300  # characters of an endpoint's own words that are passed on
-_RESULTS = {Kind.CHAT: "choices", Kind.EMBEDDING: "data"}  # the list that a good answer has, with something in it
+_RESULTS = {  # the list that a good answer has, with something in it
+    Kind.CHAT: "choices",
+    Kind.COMPLETION: "choices",
+    Kind.EMBEDDING: "data",
+}
 
 
 def parse_completion(body: bytes | bytearray, kind: Kind, *, source: str) -> dict[str, Any]:

@@ -33,7 +33,7 @@ _MOST_ALIASES = 16  # of one model
 _MOST_PROTOCOLS = 32
 _LONGEST_PROTOCOL = 128  # characters
 _LATEST_MS = 2**53  # Unix time; exact as a float
-_KINDS = {kind.value: kind for kind in Kind}
+_KINDS = {kind.value: kind for kind in Kind if kind is kind.offered}
 
 
 def topic(network: str) -> str:

@@ -15,11 +15,13 @@ class Kind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     KIND_IMAGE_GENERATION: _ClassVar[Kind]
     KIND_IMAGE_EDIT: _ClassVar[Kind]
     KIND_EMBEDDING: _ClassVar[Kind]
+    KIND_COMPLETION: _ClassVar[Kind]
 KIND_UNSPECIFIED: Kind
 KIND_CHAT: Kind
 KIND_IMAGE_GENERATION: Kind
 KIND_IMAGE_EDIT: Kind
 KIND_EMBEDDING: Kind
+KIND_COMPLETION: Kind
 
 class InferenceFrame(_message.Message):
     __slots__ = ("request", "accepted", "chunk", "end", "failure")

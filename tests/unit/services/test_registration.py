@@ -124,3 +124,24 @@ async def test_a_type_serves_its_kind_of_request_alone(type_: int, kind: Kind) -
     for other in set(Kind) - {kind}:
         with pytest.raises(UnknownModel, match="is not one for"):
             registration.find(other, "P", "m")
+
+
+async def test_a_server_of_chats_completes_texts_beside_them() -> None:
+    registration = Registration(MemoryRegistrations())
+    urls = (
+        "http://127.0.0.1:1/v1/chat/completions?k=v",
+        "http://127.0.0.1:2/own/path",
+        "http://127.0.0.1:3/v1/chat/completions",
+    )
+    chats = [Endpoint("P", "chat", url, api_key="secret") for url in urls]
+    await registration.register(
+        "P", [*chats, Endpoint("P", "vectors", "http://127.0.0.1:4/chat/completions", 3), Endpoint("P", "odd", urls[1])]
+    )
+    found = registration.find(Kind.COMPLETION, "P", "chat")
+    assert [one.url for one in found] == ["http://127.0.0.1:1/v1/completions?k=v", "http://127.0.0.1:3/v1/completions"]
+    assert {one.api_key for one in found} == {"secret"}
+    assert registration.find(Kind.CHAT, "P", "chat") == chats
+    with pytest.raises(UnknownModel, match="not one for completion requests: its endpoint's URL"):
+        registration.find(Kind.COMPLETION, "P", "odd")
+    with pytest.raises(UnknownModel, match="not one for completion requests$"):
+        registration.find(Kind.COMPLETION, "P", "vectors")
