@@ -126,7 +126,10 @@ def _api(value: Any, _: Mapping[str, Any]) -> Verdict:
     return Verdict("taken", value, "" if value.startswith(("127.", "localhost:", "[::1]")) else _OPEN)
 
 
-_OPEN = "Whoever reaches it controls the node: 127.0.0.1 if no other machine calls it"
+_OPEN = (
+    "Whoever reaches it controls the node: 127.0.0.1 if no other machine calls it. "
+    "Names that clients call it by belong in http.allowed_hosts"
+)
 
 
 def _high_water(value: Any, said: Mapping[str, Any]) -> Verdict:
@@ -153,7 +156,7 @@ def seconds(text: str) -> float:
     return sum(float(number) * _SECONDS[unit] for number, unit in _PART.findall(bare))
 
 
-def _dial_timeout(value: Any, _: Mapping[str, Any]) -> Verdict:
+def _length(value: Any, _: Mapping[str, Any]) -> Verdict:
     length = seconds(value) if value else 0.0
     return Verdict("taken", length) if length else Verdict("left out", None, "none; aicn's default holds")
 
@@ -223,7 +226,7 @@ RULES: tuple[Rule, ...] = (
         _bootstrap,
     ),
     Rule("Addresses", list, "p2p.listen", "Those over TCP.", _listen),
-    Rule("API.Addr", str, "http.listen", "`:6000` becomes `0.0.0.0:6000`, which is everybody: see below.", _api),
+    Rule("API.Addr", str, "http.listen", "`:6000` becomes `0.0.0.0:6000`, which is everybody: see above.", _api),
     Rule(
         "Identity.PeerID",
         str,
@@ -266,7 +269,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule("Swarm.EnableHolePunching", bool, "p2p.hole_punching", "As it is.", _take),
     Rule("Swarm.EnableAutoNATService", bool, "p2p.autonat_service", "As it is.", _take),
-    Rule("Swarm.DialTimeout", str, "p2p.dial_s", "In seconds (v0.2).", _dial_timeout),
+    Rule("Swarm.DialTimeout", str, "p2p.dial_s", "In seconds (v0.2).", _length),
     _leave("Pubsub.Enabled", bool, "pubsub is always on, there as here"),
     Rule(
         "Pubsub.Router",
@@ -310,8 +313,12 @@ RULES: tuple[Rule, ...] = (
         "true: true. false is left out: aicn nodes know the network's projects by default.",
         _collect,
     ),
-    _duration(
-        "App.PeersCollect.HeartbeatInterval", "aicn tells the network at every change, and often enough to stay listed"
+    Rule(
+        "App.PeersCollect.HeartbeatInterval",
+        str,
+        "legacy.heartbeat_s",
+        "In seconds. Every change is told at once besides.",
+        _length,
     ),
     Rule("App.PeersCollect.ClientProject", str, "", "aicn nodes connect to nodes of all projects.", _project),
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from aicn.domain.registration import KIND_OF_TYPE, Endpoint, Project, check_headers
 from aicn.errors import InvalidRequest
@@ -23,7 +23,7 @@ class Registered(NamedTuple):
 
 def decode_register(body: bytes) -> Registered:
     """What is to be registered. Errors name the field and repeat no header, key or URL."""
-    members, _ = take(body)
+    members = _any_case(take(body)[0])
     project = fields.name(members, "project")
     models = members.get("models")
     if not isinstance(models, list) or not 0 < len(models) <= MOST_MODELS:
@@ -37,7 +37,7 @@ def decode_register(body: bytes) -> Registered:
 
 def decode_unregister(body: bytes) -> tuple[str, str | None]:
     """`POST /ai/project/unregister`: the project, and the one model of it if only that is meant."""
-    members, _ = take(body)
+    members = _any_case(take(body)[0])
     project = fields.name(members, "project")
     return project, fields.name(members, "model") if members.get("model") is not None else None
 
@@ -45,6 +45,7 @@ def decode_unregister(body: bytes) -> tuple[str, str | None]:
 def _endpoint(project: str, item: object, where: str) -> Endpoint:
     if not isinstance(item, dict):
         raise InvalidRequest(f"{where}: an object with model and api is needed")
+    item = _any_case(item)
     kind = item.get("type")
     if kind is None:
         kind = 0
@@ -64,6 +65,12 @@ def _endpoint(project: str, item: object, where: str) -> Endpoint:
     except InvalidRequest as error:
         raise InvalidRequest(f"{where}.{error.message}") from None
     return Endpoint(project, model, url, kind, headers, api_key)
+
+
+def _any_case(members: dict[str, Any]) -> dict[str, Any]:
+    """`members` under lower-case names, too. The existing program ignores letter case, and its configuration, which entries of
+    projects are copied from, has `Project`, `Models`, `API`."""
+    return {name.lower(): value for name, value in members.items()} | members
 
 
 def _headers(headers: object, where: str) -> tuple[tuple[str, str], ...]:

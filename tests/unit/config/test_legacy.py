@@ -82,6 +82,8 @@ def line(translation: Translation, key: str) -> Line:
         ("App.PreSharedKey", "", "left out", "p2p.psk", ""),
         ("App.TopicName", "Mine", "taken", "p2p.topic", "Mine"),
         ("App.IpfsStorageAPI", "http://203.0.113.9:4002", "taken", "ipfs.api", "http://203.0.113.9:4002"),
+        ("App.PeersCollect.HeartbeatInterval", "60s", "taken", "legacy.heartbeat_s", 60.0),
+        ("App.PeersCollect.HeartbeatInterval", "", "left out", "legacy.heartbeat_s", 180.0),
         ("App.PeersCollect.Enabled", True, "taken", "directory.enabled", True),
         ("App.PeersCollect.Enabled", False, "left out", "directory.enabled", True),
     ],

@@ -27,6 +27,17 @@ def test_a_chat_is_passed_on_as_it_was_sent() -> None:
     assert chat.body == b'{"model": "m", "temperature": 0.70, "messages": [{"a": "\\u00e9"}], "wallet": ""}'
 
 
+def test_a_project_is_registered_as_the_existing_programs_configuration_spells_it() -> None:
+    entry = {"Project": "P", "Models": [{"Model": "M", "API": "http://127.0.0.1:1/", "Type": 1, "CID": ""}]}
+    assert registration.decode_register(json.dumps(entry).encode()) == (
+        "P",
+        (Endpoint("P", "M", "http://127.0.0.1:1/", 1),),
+        False,
+    )
+    both = entry | {"project": "Q"}  # as the API spells it counts
+    assert registration.decode_register(json.dumps(both).encode()).project == "Q"
+
+
 def test_a_chat_by_project_names_no_node() -> None:
     body = json.dumps(CHAT).encode()
     assert inference.decode_project_chat(body) == inference.decode_chat(body)[1]
@@ -177,6 +188,7 @@ def test_unregister() -> None:
     assert registration.decode_unregister(b'{"project":"p"}') == ("p", None)
     assert registration.decode_unregister(b'{"project":"p","model":null}') == ("p", None)
     assert registration.decode_unregister(b'{"project":"p","model":"m"}') == ("p", "m")
+    assert registration.decode_unregister(b'{"Project":"p","Model":"m"}') == ("p", "m")
     with pytest.raises(InvalidRequest, match=r"^model: "):
         registration.decode_unregister(b'{"project":"p","model":""}')
 
