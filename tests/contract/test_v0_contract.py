@@ -8,20 +8,13 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 import trio
 
-from aicn import compose
-from aicn.config.load import load
-from aicn.gateway.app import create_app
-from aicn.gateway.server import bind, serve
 from aicn.gateway.v0.errors import TABLE
-from aicn.node import Node
-from tests.e2e.nodes import write_node
 from tests.fakes.endpoint import (
     Connection,
     Script,
@@ -34,7 +27,8 @@ from tests.fakes.endpoint import (
     stream_head,
 )
 from tests.fakes.hosts import PEER_OF_NOBODY, until
-from tests.fakes.http import Client, Reply
+from tests.fakes.http import Reply
+from tests.fakes.whole import Whole, open_whole
 
 GOOD = b'{"created":1718691167,"choices":[{"index":0,"message":{"role":"assistant","content":"Hi"},"finish_reason":"stop"}]}'
 EVENT = b'data: {"choices":[{"index":0,"delta":{"content":"Hi"}}]}\n\n'
@@ -43,30 +37,12 @@ OF_A_NODE = ("/peer", "/host/info", "/ai/project/peer", "/chat/completion", "/im
 MESSAGES = [{"role": "user", "content": "Hello"}]
 
 
-@dataclass
-class Whole:
-    """A node and where its API is."""
+async def register(node: Whole, url: str, *models: str, project: str = "P", **more: Any) -> Reply:
+    return await node.register(*({"model": model, "api": url, **more} for model in models or ("M",)), project=project)
 
-    node: Node
-    address: str
 
-    @property
-    def id(self) -> str:
-        return self.node.peers.id
-
-    async def post(self, path: str, body: object = b"", headers: dict[str, str] | None = None) -> Reply:
-        client = await Client.connect(self.address)
-        try:
-            return await client.request("POST", f"/api/v0{path}", body, headers)
-        finally:
-            await client.aclose()
-
-    async def register(self, url: str, *models: str, project: str = "P", **more: Any) -> Reply:
-        entries = [{"model": model, "api": url, **more} for model in models or ("M",)]
-        return await self.post("/ai/project/register", {"project": project, "models": entries})
-
-    async def projects(self, of: Whole | None = None) -> Any:
-        return (await self.post("/ai/project/peer", {"node_id": (of or self).id})).json["data"]
+async def projects(node: Whole, of: Whole | None = None) -> Any:
+    return (await node.post("/ai/project/peer", {"node_id": (of or node).id})).json["data"]
 
 
 class World(NamedTuple):
@@ -83,29 +59,15 @@ class World(NamedTuple):
 
 
 @asynccontextmanager
-async def a_node(folder: Path, **sections: Any) -> AsyncIterator[Whole]:
-    config = load(write_node(folder, **sections))
-    async with trio.open_nursery() as nursery, compose.open_node(config) as node:
-        stop = trio.Event()
-
-        async def run(task_status: trio.TaskStatus[str]) -> None:
-            listener = bind("127.0.0.1:0")
-            await serve(create_app(node), config.http, listener, shutdown=stop, grace_s=1, task_status=task_status)
-
-        yield Whole(node, await nursery.start(run))
-        nursery.cancel_scope.cancel()
-
-
-@asynccontextmanager
 async def a_world(tmp_path: Path, *scripts: Script, **sections: Any) -> AsyncIterator[World]:
     with trio.fail_after(60):
         async with (
             open_scripted(*scripts or (answers(response(200, GOOD)),)) as endpoint,
-            a_node(tmp_path / "worker", **sections) as worker,
-            a_node(tmp_path / "asker", **sections) as asker,
+            open_whole(tmp_path / "worker", **sections) as worker,
+            open_whole(tmp_path / "asker", **sections) as asker,
         ):
-            await asker.node.peers.connect(f"{worker.node.peers.info().addresses[0]}/p2p/{worker.id}")
-            assert (await worker.register(endpoint.url("/v1/chat/completions?key=kept"))).json == OK
+            await asker.connect(worker)
+            assert (await register(worker, endpoint.url("/v1/chat/completions?key=kept"))).json == OK
             yield World(asker, worker, endpoint)
 
 
@@ -128,7 +90,7 @@ def test_each_number_has_its_status() -> None:
 @pytest.mark.parametrize("path", OF_A_NODE)
 async def test_a_node_id_is_looked_at_before_anybody_is_asked(path: str, tmp_path: Path) -> None:
     body = any_body("")
-    async with a_node(tmp_path) as node:
+    async with open_whole(tmp_path) as node:
         for missing in ({}, {"node_id": ""}, {"node_id": None}):
             reply = await node.post(path, {**{k: v for k, v in body.items() if k != "node_id"}, **missing})
             assert told(reply) == (400, 1001)
@@ -151,7 +113,7 @@ async def test_a_node_that_nobody_knows_is_told_as_soon_as_it_is_known(tmp_path:
 
 
 async def test_the_own_id_is_answered_here(tmp_path: Path) -> None:
-    async with a_node(tmp_path) as node:
+    async with open_whole(tmp_path) as node:
         for path in ("/peer", "/host/info", "/ai/project/peer"):
             reply = await node.post(path, {"node_id": node.id})
             assert (reply.status, reply.json["code"], reply.json["message"]) == (200, 0, "ok")
@@ -161,7 +123,7 @@ async def test_the_own_id_is_answered_here(tmp_path: Path) -> None:
 
 
 async def test_bare_answers_and_arrays_that_are_never_null(tmp_path: Path) -> None:
-    async with a_node(tmp_path) as node:
+    async with open_whole(tmp_path) as node:
         for path in ("/swarm/peers", "/swarm/addrs", "/pubsub/peers"):
             assert isinstance((await node.post(path)).json, list)
         assert (await node.post("/ai/project/peer", {"node_id": node.id})).json == OK | {"data": []}
@@ -172,7 +134,7 @@ async def test_bare_answers_and_arrays_that_are_never_null(tmp_path: Path) -> No
 
 async def test_peers_of_a_project(tmp_path: Path) -> None:
     async with a_world(tmp_path) as world:
-        await world.worker.register(world.endpoint.url(), "A", "B", project="Q")
+        await register(world.worker, world.endpoint.url(), "A", "B", project="Q")
         body = {"project": "Q"}
         for model in ({}, {"model": None}, {"model": "A"}):
             [near] = (await world.worker.post("/ai/projects/peers", body | model)).json["data"]
@@ -182,14 +144,14 @@ async def test_peers_of_a_project(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", ["1", "20", "100", "101", "99999999999999999999"])
 async def test_a_number_of_peers(number: str, tmp_path: Path) -> None:
-    async with a_node(tmp_path) as node:
+    async with open_whole(tmp_path) as node:
         reply = await node.post(f"/ai/projects/peers?number={number}", {"project": "P"})
         assert (reply.status, reply.json) == (200, OK | {"data": []})
 
 
 @pytest.mark.parametrize("number", ["0", "-1", "x", "1.5", "%31%30%00", "%D9%A1", "+1", "1e2", "0x10", "1_0"])
 async def test_what_is_no_number_of_peers(number: str, tmp_path: Path) -> None:
-    async with a_node(tmp_path) as node:
+    async with open_whole(tmp_path) as node:
         reply = await node.post(f"/ai/projects/peers?number={number}", {"project": "P"})
         assert told(reply) == (400, 1001)
         assert "number" in reply.json["message"]
@@ -197,11 +159,11 @@ async def test_what_is_no_number_of_peers(number: str, tmp_path: Path) -> None:
 
 async def test_registering_again_replaces_the_project(tmp_path: Path) -> None:
     async with a_world(tmp_path) as world:
-        await world.worker.register(world.endpoint.url(), "A", "B")
-        await world.worker.register(world.endpoint.url(), "X", project="Q")
-        await world.worker.register(world.endpoint.url(), "B", "C")
+        await register(world.worker, world.endpoint.url(), "A", "B")
+        await register(world.worker, world.endpoint.url(), "X", project="Q")
+        await register(world.worker, world.endpoint.url(), "B", "C")
         expected = [{"project": "P", "models": ["B", "C"]}, {"project": "Q", "models": ["X"]}]
-        assert await world.asker.projects(world.worker) == expected
+        assert await projects(world.asker, world.worker) == expected
 
 
 @pytest.mark.parametrize(
@@ -214,22 +176,22 @@ async def test_registering_again_replaces_the_project(tmp_path: Path) -> None:
 )  # fmt: skip
 async def test_a_wrong_registration_stores_nothing(entry: dict[str, Any], field: str, tmp_path: Path) -> None:
     good = {"model": "M", "api": "http://127.0.0.1:1/", "type": 0}
-    async with a_node(tmp_path) as node:
+    async with open_whole(tmp_path) as node:
         reply = await node.post("/ai/project/register", {"project": "P", "models": [good, good | entry]})
         assert told(reply) == (400, 1001)
         assert field in reply.json["message"]
-        assert await node.projects() == []
+        assert await projects(node) == []
 
 
 async def test_unregistering(tmp_path: Path) -> None:
     async with a_world(tmp_path) as world:
-        await world.worker.register(world.endpoint.url(), "A", "B", project="Q")
+        await register(world.worker, world.endpoint.url(), "A", "B", project="Q")
         drop = "/ai/project/unregister"
         assert (await world.worker.post(drop, {"project": "Q", "model": "A"})).json == OK
         assert (
             await world.worker.post(drop, {"project": "P"})
         ).json == OK  # one of several: the existing program crashes
-        assert await world.asker.projects(world.worker) == [{"project": "Q", "models": ["B"]}]
+        assert await projects(world.asker, world.worker) == [{"project": "Q", "models": ["B"]}]
         for nothing in ({"project": "P"}, {"project": "Q", "model": "A"}):
             reply = await world.worker.post(drop, nothing)
             assert (reply.status, reply.json) == (200, {"code": 0, "message": "not existed"})
@@ -240,7 +202,7 @@ async def test_unregistering(tmp_path: Path) -> None:
 )
 async def test_json_is_read_whatever_it_is_called(kind: str, tmp_path: Path) -> None:
     headers = {"content-type": kind} if kind else {}
-    async with a_node(tmp_path) as node:
+    async with open_whole(tmp_path) as node:
         reply = await node.post("/ai/project/peer", {"node_id": node.id, "unknown": [1]}, headers)
         assert reply.json == OK | {"data": []}
         refused = await node.post(
@@ -286,7 +248,7 @@ async def test_no_such_model_and_an_endpoint_that_is_down(stream: bool, tmp_path
     number = 1017 if stream else 1006
     async with a_world(tmp_path) as world:
         async with open_scripted(answers(b"")) as gone:
-            await world.worker.register(gone.url(), "down", project="Q")
+            await register(world.worker, gone.url(), "down", project="Q")
         for node in world.both:
             body = chat(world.worker, stream=stream)
             assert told(await node.post("/chat/completion", body | {"model": "other"})) == (404, number)
@@ -351,7 +313,7 @@ async def test_disconnecting(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", ["/chat/completion/proxy", "/image/gen/proxy"])
 async def test_no_node_for_a_project(path: str, tmp_path: Path) -> None:
-    async with a_node(tmp_path) as node:
+    async with open_whole(tmp_path) as node:
         reply = await node.post(path, any_body("ignored"))
         assert told(reply) == (503, 1016)
         assert int(reply.headers["retry-after"]) >= 1
@@ -367,7 +329,7 @@ async def test_all_nodes_of_a_project_fail(stream: bool, tmp_path: Path) -> None
 
 
 async def test_a_directory_that_is_switched_off(tmp_path: Path) -> None:
-    async with a_node(tmp_path, directory={"enabled": False}) as node:
+    async with open_whole(tmp_path, directory={"enabled": False}) as node:
         for path in ("/ai/projects/list", "/ai/projects/models", "/ai/projects/peers"):
             assert told(await node.post(path, {"project": "P"})) == (501, 1010), path
 
@@ -386,8 +348,8 @@ async def test_images_without_an_ipfs_node_with_a_dead_one_and_with_one_that_ref
     async with open_fake_endpoint() as painter, open_scripted(refuses) as kubo:
         nodes = {"": (502, 1006), dead: (502, 1006), kubo.url(""): (502, 1007)}
         for number, (api, expected) in enumerate(nodes.items()):
-            async with a_node(tmp_path / str(number), ipfs={"api": api}) as node:
-                await node.register(painter.images_url, type=1)
+            async with open_whole(tmp_path / str(number), ipfs={"api": api}) as node:
+                await register(node, painter.images_url, type=1)
                 reply = await node.post("/image/gen", any_body(node.id))
                 assert told(reply) == expected, reply.body
                 assert api or "ipfs.api" in reply.json["message"]  # what to configure

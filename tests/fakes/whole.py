@@ -50,9 +50,9 @@ class Whole:
 
 
 @asynccontextmanager
-async def open_whole(directory: Path, **sections: Any) -> AsyncIterator[Whole]:
-    """A node that lives in `directory`; `sections` are its configuration beside free ports."""
-    config = load(write_node(directory, **sections))
+async def open_whole(folder: Path, /, **sections: Any) -> AsyncIterator[Whole]:
+    """A node that lives in `folder`; `sections` are its configuration beside free ports."""
+    config = load(write_node(folder, **sections))
     async with trio.open_nursery() as nursery, compose.open_node(config) as node:
         stop = trio.Event()
 
