@@ -2,7 +2,7 @@
 
 Conversation.run
  ├─ reads the subscription
- └─ a task per question that is answered; how many at once, and how fast, `Load` decides
+ └─ a task per question that is answered; at_work.py bounds them
 
 Everything goes to every member of the topic, so what is sent is little and paced; what is passed on is what `accept` has looked at: a single
 malformed message would end every node of the existing network that it reaches. Bodies that are sealed for others cannot be looked into.
@@ -13,7 +13,6 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
@@ -31,7 +30,7 @@ from aicn.errors import (
     TooLarge,
     Unsupported,
 )
-from aicn.services.arrivals import Arrivals
+from aicn.services.legacy.at_work import AtWork
 from aicn.services.ports import Keyring, Topics
 from aicn.services.rates import Rates
 from aicn.wire.legacy import bodies, sealing
@@ -43,11 +42,8 @@ log = logging.getLogger(__name__)
 ANSWER_S = 120.0  # how long nodes of the existing network wait for an answer, and we for theirs
 _TELL_S = 2.0  # of it, for the word that there is no answer in time
 _MOST_WAITING = 4096  # questions of ours without an answer
-_MOST_AT_WORK = 2048  # questions of others that are being answered
-_MOST_OF_ONE = 512  # of them of one node, which may be an input node with many clients; a model's queue is shorter
-_HELD_BYTES, _HELD_OF_ONE = 64 << 20, 16 << 20  # their bodies, which the way to the model copies some times
 _ANSWERS, _ANSWERS_BURST = 500.0, 1000.0  # per second and at once, to one node: half of what is published at all
-_REFUSALS, _REFUSALS_BURST = 10.0, 100.0  # of them, that there are too many
+_REFUSALS, _REFUSALS_BURST = 10.0, 100.0  # of them, of questions that there are too many of, or that are none
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,43 +69,6 @@ Answer = Callable[[PeerId, Type, bytes], Awaitable[Said]]  # of a plain question
 Heard = Callable[[PeerId, bytes], None]  # the body of a heartbeat
 
 
-class _AtWork:
-    """The questions of others that are being answered, by asker and id."""
-
-    def __init__(self) -> None:
-        self._ids: defaultdict[PeerId, set[str]] = defaultdict(set)
-        self._total = 0
-        self._held = Arrivals(total=_HELD_BYTES, per_peer=_HELD_OF_ONE)
-        self.none = trio.Event()
-        self.none.set()
-
-    def has(self, envelope: Envelope) -> bool:
-        return envelope.sender in self._ids and envelope.id in self._ids[envelope.sender]
-
-    def enter(self, envelope: Envelope) -> None:
-        """Busy: there are too many, or they are too large. `leave` ends it."""
-        if self._total >= _MOST_AT_WORK or len(self._ids.get(envelope.sender, ())) >= _MOST_OF_ONE:
-            raise Busy("too many questions at once")
-        try:
-            self._held.add(envelope.sender, len(envelope.body))
-        except Busy:
-            self._held.release(envelope.sender, len(envelope.body))
-            raise
-        self._ids[envelope.sender].add(envelope.id)
-        self._total += 1
-        if self._total == 1:
-            self.none = trio.Event()
-
-    def leave(self, envelope: Envelope) -> None:
-        self._held.release(envelope.sender, len(envelope.body))
-        self._ids[envelope.sender].remove(envelope.id)
-        if not self._ids[envelope.sender]:
-            del self._ids[envelope.sender]
-        self._total -= 1
-        if not self._total:
-            self.none.set()
-
-
 class Conversation:
     """This node on the topic of the existing network."""
 
@@ -119,7 +78,7 @@ class Conversation:
         self._keys = keys
         self._topic = topic
         self._waiting: dict[str, _Waiting] = {}  # by id
-        self._at_work = _AtWork()
+        self._at_work = AtWork()
         self._answers = Rates(rate=_ANSWERS, burst=_ANSWERS_BURST)
         self._refusals = Rates(rate=_REFUSALS, burst=_REFUSALS_BURST)
         self._stopping = False
@@ -145,7 +104,7 @@ class Conversation:
     async def drain(self) -> None:
         """Refuse new questions, and return when those that are being answered have their answer."""
         self._stopping = True
-        await self._at_work.none.wait()
+        await self._at_work.empty()
 
     def accept(self, message: Message) -> bool:
         """Whether a message may be taken and passed on: nodes of the existing network die of some that may not."""
@@ -255,6 +214,8 @@ class Conversation:
                 said = await answer(envelope.sender, *question)
                 return self._sealed(replace(_reply(envelope), text=said.text), said.body, timestamp=said.timestamp)
             raise DeadlineExceeded("the node had no answer in time")
+        except (Unsupported, NotDecrypted) as error:  # which an honest node hardly ever hears
+            return self._failure(envelope, error) if self._refusals.allow(envelope.sender) else None
         except AicnError as error:
             return self._failure(envelope, error)
         except Exception:
