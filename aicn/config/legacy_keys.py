@@ -68,19 +68,7 @@ def _demand(fits: bool, expected: str) -> None:
         raise ValueError(expected)
 
 
-_TRANSPORTS = {
-    "udp",
-    "quic",
-    "quic-v1",
-    "webtransport",
-    "ws",
-    "wss",
-    "tls",
-    "webrtc-direct",
-    "unix",
-    "p2p-circuit",
-    "onion3",
-}
+_OTHERS = frozenset("udp quic quic-v1 webtransport webrtc-direct ws wss tls unix onion3 p2p-circuit dnsaddr".split())
 
 
 def _addresses(addresses: Iterable[str], own: str = "") -> tuple[list[str], list[str]]:
@@ -88,8 +76,8 @@ def _addresses(addresses: Iterable[str], own: str = "") -> tuple[list[str], list
     kept, remarks = [], []
     for address in addresses:
         parts = address.split("/")
-        if _TRANSPORTS.intersection(parts):
-            remarks.append(f"without {address}: aicn speaks plain TCP")
+        if _OTHERS.intersection(parts):
+            remarks.append(f"without {address}: aicn takes /ip4, /ip6 and /dns addresses over plain TCP")
         elif own and parts[-1] == own:
             remarks.append(f"without {address}: that is this node itself")
         else:

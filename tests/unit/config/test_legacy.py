@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,7 @@ def line(translation: Translation, key: str) -> Line:
         ("Bootstrap", [BOOTSTRAP], "taken", "p2p.bootstrap", (BOOTSTRAP,)),
         ("Bootstrap", [BOOTSTRAP.replace("p2p", "ipfs")], "taken", "p2p.bootstrap", (BOOTSTRAP,)),
         ("Bootstrap", [OWN, QUIC, BOOTSTRAP], "changed", "p2p.bootstrap", (BOOTSTRAP,)),
+        ("Bootstrap", ["/dnsaddr/node.example", BOOTSTRAP], "changed", "p2p.bootstrap", (BOOTSTRAP,)),
         ("Bootstrap", [OWN], "left out", "p2p.bootstrap", ()),
         ("Addresses", ["/ip4/0.0.0.0/tcp/6001"], "taken", "p2p.listen", ("/ip4/0.0.0.0/tcp/6001",)),
         ("Addresses", ["/ip4/0.0.0.0/udp/1/quic", "/ip6/::/tcp/6001"], "changed", "p2p.listen", ("/ip6/::/tcp/6001",)),
@@ -291,5 +293,5 @@ def test_junk_is_translated_or_refused(path: str, value: Any, data: bytes) -> No
         except ConfigError as error:
             assert error.message.startswith("go.json: ")
         else:
-            assert render(translation.config)
+            tomllib.loads(render(translation.config))
             assert all(one.text for one in translation.report)
