@@ -32,6 +32,7 @@ from aicn.domain.offers import Lost, NodeType, Offer, OfferedModel, OfferedProje
 from aicn.domain.registration import Project
 from aicn.errors import (
     AicnError,
+    AnswerBroken,
     Busy,
     Forbidden,
     InvalidRequest,
@@ -46,6 +47,8 @@ from aicn.p2p.psk import xsalsa20
 from aicn.p2p.pubsub import messages as pubsub
 from aicn.services import wallet
 from aicn.wire import completion, control, failure, form, framing, images, inference, json_body, offers, sse
+from aicn.wire.legacy import bodies, chat, chat_proxy, envelope, sealing
+from aicn.wire.legacy.envelope import Type
 from aicn.wire.pb import failure_pb2
 from aicn.wire.v0 import images as v0_images
 from aicn.wire.v0 import inference as v0_inference
@@ -171,6 +174,30 @@ def kad(data: bytes) -> None:
     dht.named(dht.parse(data).closerPeers, 20)
 
 
+def proxied_request(data: bytes) -> None:
+    """In pieces, as they come from a stream, and its end."""
+    worker = chat_proxy.Worker(body_bytes=64 * 1024)
+    pieces = (data[at : at + 777] for at in range(0, len(data), 777))
+    assert any(map(worker.feed, pieces)) or worker.feed(b"")
+
+
+def proxied_answer(data: bytes) -> None:
+    requester = chat_proxy.Requester()
+    requester.request("P", "M", b"{}", stream=True)
+    pieces = (data[at : at + 777] for at in range(0, len(data), 777))
+    assert any(None in requester.feed(piece) for piece in pieces) or None in requester.feed(b"")
+
+
+def may_pass(data: bytes) -> None:
+    """As a member of the topic looks at what it passes on."""
+    message = envelope.decode(data)
+    bodies.check_complete(message.type, message.body, code=message.code)
+
+
+def legacy_body(kind: Type) -> Callable[[bytes], object]:
+    return lambda data: bodies.check_complete(kind, data, code=0)
+
+
 _TCP = Multiaddr("/ip4/198.51.100.1/tcp/4001").to_bytes()
 _REQUEST = InferenceRequest("id", Kind.CHAT, "P", "M", b"{}", stream=True, deadline=9.0)
 _CHAT = b'{"node_id":"x","project":"P","model":"M","messages":[{"role":"user","content":"x"}],"stream":true}'
@@ -220,6 +247,32 @@ TOLD = {
         OperatingSystem("linux"), (Cpu("C", 1, 2),), Memory(2, 1), (Disk("SSD", 1),), (Gpu("V", "P"),)
     ),
     "offers": OffersPage((b"signed",), "a"),
+}
+_LEGACY = envelope.Envelope(
+    int(Type.CHAT_COMPLETION),
+    PeerId("16Uiu2HAm3cuhhRL2msUuLF62KRSfneFDx94RsuouyW25Ho42cFMq"),
+    PeerId("16Uiu2HAm5cygUrKCBxtNSMKKvgdr1saPM6XWcgnPyTvK4sdrARGL"),
+    "id",
+    body=chat.encode_chat("P", "M", _CHAT),
+)
+_HEARTBEAT = envelope.Envelope(
+    int(Type.AI_PROJECT), _LEGACY.sender, None, "", body=bodies.encode_projects(TOLD["projects"], NodeType.MODEL)
+)
+_LEGACY_BODIES = {
+    Type.PEER_IDENTITY: (bodies.encode_info(TOLD["node_info"]),),
+    Type.HOST_INFO: (bodies.encode_host(TOLD["host_info"]),),
+    Type.AI_PROJECT: (_HEARTBEAT.body,),
+    Type.CHAT_COMPLETION: (
+        _LEGACY.body,
+        chat.encode_chat(
+            "P", "M", b'{"messages":[{"role":"user","content":"[{\\"type\\":\\"text\\",\\"text\\":\\"x\\"}]"}]}'
+        ),
+        chat.encode_chat_answer({"choices": [{"message": {"content": "x"}}], "usage": {"total_tokens": 1}})[0],
+    ),
+    Type.IMAGE_GENERATION: (
+        chat.encode_image("P", "M", _IMAGE),
+        chat.encode_image_answer({"choices": [{"cid": "Qm", "image_name": "x.png"}]}),
+    ),
 }
 
 DECODERS = {
@@ -330,6 +383,38 @@ DECODERS = {
         (ProtocolViolation,),
         (_VOTE,),
     ),
+    "legacy message": Decoder(may_pass, (ProtocolViolation,), (envelope.encode(_LEGACY), envelope.encode(_HEARTBEAT))),
+    "legacy sealed body": Decoder(
+        lambda data: sealing.unseal(bytes(32), data), (ProtocolViolation,), (sealing.seal(bytes(32), b"x"),)
+    ),
+    **{
+        f"legacy body, {kind.name}": Decoder(legacy_body(kind), (ProtocolViolation,), (b"",) + _LEGACY_BODIES[kind])
+        for kind in Type
+    },
+    "legacy identity": Decoder(
+        lambda data: bodies.decode_info(data, PeerId("x")), (ProtocolViolation,), _LEGACY_BODIES[Type.PEER_IDENTITY]
+    ),
+    "legacy host": Decoder(bodies.decode_host, (ProtocolViolation,), _LEGACY_BODIES[Type.HOST_INFO]),
+    "legacy projects": Decoder(bodies.decode_projects, (ProtocolViolation,), _LEGACY_BODIES[Type.AI_PROJECT]),
+    "legacy chat": Decoder(chat.decode_chat, (ProtocolViolation,), _LEGACY_BODIES[Type.CHAT_COMPLETION][:2]),
+    "legacy chat's answer": Decoder(
+        chat.decode_chat_answer, (ProtocolViolation,), _LEGACY_BODIES[Type.CHAT_COMPLETION][2:]
+    ),
+    "legacy image": Decoder(chat.decode_image, (ProtocolViolation,), _LEGACY_BODIES[Type.IMAGE_GENERATION][:1]),
+    "legacy images": Decoder(chat.decode_image_answer, (ProtocolViolation,), _LEGACY_BODIES[Type.IMAGE_GENERATION][1:]),
+    "chat-proxy request": Decoder(
+        proxied_request,
+        (ProtocolViolation, TooLarge),
+        (chat_proxy.Requester().request("P", "M", _CHAT, stream=True),),
+    ),
+    "chat-proxy answer": Decoder(
+        proxied_answer,
+        (ProtocolViolation, AnswerBroken),
+        (
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\ndata:\r\n0\r\n\r\n",
+            b"HTTP/1.1 503 No\r\nContent-Length: 2\r\n\r\n{}",
+        ),
+    ),
     "hole punching": Decoder(
         hole_punch, (ProtocolViolation,), (HolePunch(type=HolePunch.CONNECT, ObsAddrs=[_TCP]).SerializeToString(),)
     ),
@@ -398,6 +483,10 @@ HUGE = {
     "fields": b"\x0a\x00",
     "nested": b"\x0a\x7f",
     "groups": b"\x0b",
+    "choices": b"\x12\x00",
+    "parts": b'[{"type":"text","text":"x"},',
+    "chunks": b"1\r\nx\r\n",
+    "headers": b"a: b\r\n",
     "pings": yamux.HEADER.pack(0, 2, 1, 0, 1),
     "streams": yamux.HEADER.pack(0, 1, 1, 1, 0),
 }

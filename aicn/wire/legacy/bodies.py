@@ -6,7 +6,7 @@ as far as they can be.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from google.protobuf.message import DecodeError, Message
@@ -48,13 +48,17 @@ _LONGEST_ITEM = 512  # characters of one
 
 def parse(kind: Type, plain: bytes) -> Any:
     """The body as a protobuf message with `req` or `res`. ProtocolViolation: it is neither."""
-    try:
-        body = _BODIES[kind].FromString(plain)
-    except DecodeError:
-        raise ProtocolViolation(f"legacy: not a body of type {kind.name}") from None
+    body = _read(kind, plain)
     if body.WhichOneof("data") is None:
         raise ProtocolViolation(f"legacy: a body of type {kind.name} that asks and answers nothing")
     return body
+
+
+def _read(kind: Type, plain: bytes) -> Any:
+    try:
+        return _BODIES[kind].FromString(plain)
+    except DecodeError:
+        raise ProtocolViolation(f"legacy: not a body of type {kind.name}") from None
 
 
 def is_question(kind: Type, plain: bytes) -> bool:
@@ -81,16 +85,16 @@ def question(kind: Type, plain: bytes) -> Any:
 def check_complete(kind: int, plain: bytes, *, code: int) -> None:
     """ProtocolViolation for a body that nodes of the existing network die of: a submessage that they look into is absent.
 
-    Types and bodies that they ignore pass. `code`: the message's; they do not look into the answer of a failure.
+    Types and bodies that they ignore pass, and so do those of failures (`code`: the message's), which they do not look into. What cannot
+    be read here does not: they may read it, since they take deeper nesting.
     """
-    try:
-        known = Type(kind)
-        body = parse(known, plain)
-    except (ValueError, ProtocolViolation):
+    if code or kind not in _BODIES:
         return
+    known = Type(kind)
+    body = _read(known, plain)
     part = body.req if body.HasField("req") else body.res
     needed = _LOOKED_INTO.get((known, body.WhichOneof("data")), ())
-    if not code and not all(part.HasField(name) for name in needed):
+    if not all(part.HasField(name) for name in needed):
         raise ProtocolViolation(f"legacy: a body of type {known.name} without {' or '.join(needed)}")
 
 
@@ -213,8 +217,8 @@ def _first(items: Sequence[M]) -> Sequence[M]:
     return items[:_MOST_ITEMS]
 
 
-def _texts(items: Iterable[str]) -> tuple[str, ...]:
-    return tuple(_text(item) for item in list(items)[:_MOST_ITEMS])
+def _texts(items: Sequence[str]) -> tuple[str, ...]:
+    return tuple(map(_text, items[:_MOST_ITEMS]))
 
 
 def _text(value: str) -> str:

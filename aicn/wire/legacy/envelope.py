@@ -65,7 +65,7 @@ def encode(envelope: Envelope) -> bytes:
         type=envelope.type,
         body=envelope.body,
         result_code=envelope.code,
-        result_message=envelope.text.encode(),
+        result_message=envelope.text.encode(errors="replace"),  # may quote half a character of JSON
     )
     return message.SerializeToString()
 

@@ -213,18 +213,24 @@ class ChatMessage(_message.Message):
     def __init__(self, role: _Optional[str] = ..., content: _Optional[bytes] = ...) -> None: ...
 
 class ChatCompletionRequest(_message.Message):
-    __slots__ = ("project", "model", "messages", "stream", "wallet")
+    __slots__ = ("project", "model", "messages", "stream", "cid", "temperature", "top_p", "wallet")
     PROJECT_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     MESSAGES_FIELD_NUMBER: _ClassVar[int]
     STREAM_FIELD_NUMBER: _ClassVar[int]
+    CID_FIELD_NUMBER: _ClassVar[int]
+    TEMPERATURE_FIELD_NUMBER: _ClassVar[int]
+    TOP_P_FIELD_NUMBER: _ClassVar[int]
     WALLET_FIELD_NUMBER: _ClassVar[int]
     project: str
     model: str
     messages: _containers.RepeatedCompositeFieldContainer[ChatMessage]
     stream: bool
+    cid: str
+    temperature: float
+    top_p: float
     wallet: Wallet
-    def __init__(self, project: _Optional[str] = ..., model: _Optional[str] = ..., messages: _Optional[_Iterable[_Union[ChatMessage, _Mapping]]] = ..., stream: _Optional[bool] = ..., wallet: _Optional[_Union[Wallet, _Mapping]] = ...) -> None: ...
+    def __init__(self, project: _Optional[str] = ..., model: _Optional[str] = ..., messages: _Optional[_Iterable[_Union[ChatMessage, _Mapping]]] = ..., stream: _Optional[bool] = ..., cid: _Optional[str] = ..., temperature: _Optional[float] = ..., top_p: _Optional[float] = ..., wallet: _Optional[_Union[Wallet, _Mapping]] = ...) -> None: ...
 
 class ChatCompletionResponse(_message.Message):
     __slots__ = ("created", "choices", "usage")
