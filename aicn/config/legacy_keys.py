@@ -68,17 +68,16 @@ def _demand(fits: bool, expected: str) -> None:
         raise ValueError(expected)
 
 
-_OTHERS = frozenset("udp quic quic-v1 webtransport webrtc-direct ws wss tls unix onion3 p2p-circuit dnsaddr".split())
+_OTHER = re.compile(r"/(udp|quic|quic-v1|webtransport|webrtc-direct|wss?|tls|unix|onion3|p2p-circuit|dnsaddr)(/|$)")
 
 
 def _addresses(addresses: Iterable[str], own: str = "") -> tuple[list[str], list[str]]:
     """Those over TCP and remarks about the rest; `/ipfs/<id>` is the old way to write `/p2p/<id>`. `own` is left out."""
     kept, remarks = [], []
     for address in addresses:
-        parts = address.split("/")
-        if _OTHERS.intersection(parts):
+        if _OTHER.search(address):
             remarks.append(f"without {address}: aicn takes /ip4, /ip6 and /dns addresses over plain TCP")
-        elif own and parts[-1] == own:
+        elif own and address.endswith(f"/{own}"):
             remarks.append(f"without {address}: that is this node itself")
         else:
             kept.append(address.replace("/ipfs/", "/p2p/"))
