@@ -53,23 +53,23 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class DialOutcome:
-    """How an attempt to reach a peer at an address has ended."""
+    """How an attempt to reach a peer at an address has ended; or that it came from there and says that it listens."""
 
     peer: PeerId
     address: str  # multiaddr without /p2p/<id>
     at: float  # Unix time
-    reached: bool
+    reached: bool | None  # None: nobody has tried
 
 
 @dataclass(frozen=True, slots=True)
 class KnownAddress:
-    """An address at which a peer was reached before."""
+    """An address at which a peer was reached before, or should be."""
 
     peer: PeerId
     address: str  # multiaddr without /p2p/<id>
     connected_at: float  # Unix time of the last success
     successes: int
-    failures: int  # in a row, since the last success
+    failures: int  # in a row, since the last success; one that was never tried begins with 1
 
 
 @dataclass(frozen=True, slots=True)

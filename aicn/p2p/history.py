@@ -1,4 +1,4 @@
-"""What a node remembers of its network: addresses that were good, tried again at the next start.
+"""What a node remembers of its network: addresses that were good, or should be, tried again at the next start.
 
 Written in batches by one task, off the way of whoever dials. A crash loses the last WRITE_S seconds and nothing else.
 """
@@ -17,6 +17,7 @@ from aicn.domain.ids import PeerId
 from aicn.domain.nodes import DialOutcome
 from aicn.errors import AicnError, InvalidRequest, StorageError
 from aicn.p2p import addresses
+from aicn.p2p.redial import where_it_listens
 from aicn.p2p.swarm import Swarm
 from aicn.services.ports import AddressBook
 
@@ -24,6 +25,7 @@ log = logging.getLogger(__name__)
 
 WRITE_S = 2.0  # between the first outcome and the write that it goes into
 _MOST_PENDING = 1024  # outcomes that wait for it; later ones are lost, which costs a retry some day
+_MOST_HEARD = 2  # addresses of a peer that came to us
 _LAST_WRITE_S = 2.0  # for what is left when the node stops
 _HEAD_START_S = 1.0  # of bootstrap peers over remembered ones
 _MOST_TRIED = 64  # addresses per round
@@ -43,9 +45,19 @@ class History:
 
     def note(self, peer: ID, address: Multiaddr, reached: bool) -> None:
         """A dial of `address` has ended; waits for nothing."""
+        self._note(peer, address, reached)
+
+    def _note(self, peer: ID, address: Multiaddr, reached: bool | None) -> None:
         if len(self._pending) < _MOST_PENDING:
             self._pending.append(DialOutcome(PeerId(str(peer)), str(address), time.time(), reached))
             self._something.set()
+
+    def met(self, peer: ID) -> None:
+        """A connected peer has said where it listens; if we have not dialled it, that is all we know when we come back."""
+        for connection in self._swarm.connections.get(peer, ()):
+            if not connection.dialled:
+                for address in where_it_listens(self._swarm, connection)[:_MOST_HEARD]:
+                    self._note(peer, address, reached=None)
 
     async def run(self) -> None:
         """Write until cancelled; go back to remembered peers at the start, and whenever nobody is connected."""

@@ -47,6 +47,7 @@ from aicn.p2p.peerbook import PeerBook
 from aicn.p2p.protocols import Handler, Protocols
 from aicn.p2p.pubsub.service import Topics
 from aicn.p2p.reachability import State
+from aicn.p2p.redial import Redial
 from aicn.p2p.relay.service import Relays
 from aicn.p2p.stream import Stream
 from aicn.p2p.swarm import Swarm
@@ -106,6 +107,7 @@ class Host:
         self._dht = self._make_dht()
         self.topics = Topics(self._swarm, self._protocols, keys, router=config.pubsub_router)
         self.links = Links(self._swarm)
+        self._redial = Redial(self._swarm, lambda peer: peer in self.topics.mesh.subscribers(config.topic))
         self._swarm.lost = self._disconnected
 
         self.nat = Nat(
@@ -149,9 +151,13 @@ class Host:
             self._dht.identified(peer)
         self.topics.identified(peer)
         self.links.identified(peer)
+        if self._history is not None:
+            self._history.met(peer)
 
-    def _disconnected(self, peer: ID) -> None:
-        """The last connection to `peer` has ended."""
+    def _disconnected(self, connection: Connection) -> None:
+        """The last connection to a peer has ended."""
+        peer = connection.peer
+        self._redial.lost(connection)  # first: the others forget the peer
         self._identify.disconnected(peer)
         if self._dht is not None:
             self._dht.disconnected(peer)

@@ -68,6 +68,7 @@ class Yamux(IMuxedConn):
         self._initiator = secured_conn.is_initiator if is_initiator is None else is_initiator
         self.session = Session(initiator=self._initiator, limits=limits)
         self.reason = ""  # why the connection has ended
+        self._said_goodbye = False
         self._keep_alive = keep_alive
         self._streams: dict[Stream, YamuxStream] = {}
         self._lingering: dict[YamuxStream, float] = {}  # -> when to reset it
@@ -95,6 +96,11 @@ class Yamux(IMuxedConn):
     @property
     def is_closed(self) -> bool:
         return self.event_closed.is_set()
+
+    @property
+    def orderly(self) -> bool:
+        """One side has told the other that the connection ends. (go's muxer only breaks off, until yamux v5.)"""
+        return self._said_goodbye or self.session.went_away is not None
 
     @property
     def rtt(self) -> float | None:
@@ -341,6 +347,7 @@ class Yamux(IMuxedConn):
         self.reason = reason
         if go_away is not None:
             self.session.go_away(go_away)
+            self._said_goodbye = True
         self.event_shutting_down.set()
         self.session.lose()
         for stream in list(self._streams.values()):

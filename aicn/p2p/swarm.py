@@ -83,7 +83,7 @@ class Swarm:
         )
         self.dial_circuit: CircuitDial = _no_circuit
         self.relies: Callable[[ID], bool] = lambda _: False  # whether a peer is reached through its connection to us
-        self.lost: Callable[[ID], None] = lambda _: None  # told when the last connection to a peer has ended
+        self.lost: Callable[[Connection], None] = lambda _: None  # told when it ended and was the last one to its peer
         self._dismissed: dict[ID, None] = {}  # peers that are not to be dialled; the newest at the end
         self._open = 0
         self._count = 0  # connections so far
@@ -246,7 +246,7 @@ class Swarm:
             self._open -= 1
             if not listed:
                 del self.connections[connection.peer]
-                self.lost(connection.peer)
+                self.lost(connection)
 
     # ---- use ----
 

@@ -151,6 +151,12 @@ class Topics(Protocol):
     def subscribers(self, topic: str) -> Sequence[PeerId]:
         """Connected peers that are members of `topic`."""
 
+    def on_member(self, tell: Callable[[str, PeerId], None]) -> None:
+        """Call `tell` with topic and peer whenever a connected peer says that it is a member of a topic that was joined here.
+
+        Peers may say so again. `tell` neither waits nor raises.
+        """
+
     async def flush(self) -> None:
         """Returns when what was published is on its way to the peers. They may not take it: the caller has a deadline."""
 
@@ -246,7 +252,7 @@ class AddressBook(Protocol):
         """At most `limit`, the most promising first: those that fail the least, then those that were reached last."""
 
     async def record(self, outcomes: Sequence[DialOutcome]) -> None:
-        """Take down what happened, in order, atomically. A failure of an address that was never reached is no news.
+        """Take down what happened, in order, atomically. A failure of an address that is not in the book is no news.
 
         What failed ten times in a row and was not reached for 30 days is forgotten.
         """

@@ -17,6 +17,10 @@ _SUCCESS = """
     insert into address (peer, address, connected_at, successes, failures) values (?, ?, ?, 1, 0)
     on conflict do update set connected_at = excluded.connected_at, successes = successes + 1, failures = 0
 """
+_HEARD = """
+    insert into address (peer, address, connected_at, successes, failures) values (?, ?, ?, 0, 1)
+    on conflict do update set connected_at = excluded.connected_at
+"""  # after those that were reached: anybody may say that it listens
 _FAILURE = "update address set failures = failures + 1 where peer = ? and address = ?"
 _BEST_FIRST = "order by failures, connected_at desc, peer, address"
 
@@ -42,7 +46,9 @@ class Addresses:
 
 def _record(connection: sqlite3.Connection, outcomes: Sequence[DialOutcome]) -> None:
     for one in outcomes:
-        if one.reached:
+        if one.reached is None:
+            connection.execute(_HEARD, (one.peer, one.address, one.at))
+        elif one.reached:
             connection.execute(_SUCCESS, (one.peer, one.address, one.at))
         else:
             connection.execute(_FAILURE, (one.peer, one.address))

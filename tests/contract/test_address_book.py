@@ -44,6 +44,10 @@ def failed(name: str, at: float = NOW, address: str = "/ip4/192.0.2.1/tcp/1") ->
     return DialOutcome(PeerId(name), address, at, False)
 
 
+def heard(name: str, at: float = NOW, address: str = "/ip4/192.0.2.1/tcp/1") -> DialOutcome:
+    return DialOutcome(PeerId(name), address, at, None)
+
+
 async def test_a_new_book_is_empty(open_book: OpenBook) -> None:
     async with open_book() as book:
         await book.record([])
@@ -71,6 +75,17 @@ async def test_what_was_never_reached_is_not_kept(open_book: OpenBook) -> None:
     async with open_book() as book:
         await book.record([failed("a"), reached("b"), failed("b", address="/ip4/192.0.2.9/tcp/9")])
         assert [(one.peer, one.address) for one in await book.load(10)] == [("b", "/ip4/192.0.2.1/tcp/1")]
+
+
+async def test_what_was_only_heard_comes_after_what_was_reached(open_book: OpenBook) -> None:
+    async with open_book() as book:
+        await book.record([heard("a", NOW + 5), reached("b"), heard("b", NOW + 1), heard("c"), reached("c")])
+        await book.record([failed("d"), failed("a")])
+        assert list(await book.load(10)) == [
+            KnownAddress(PeerId("b"), "/ip4/192.0.2.1/tcp/1", NOW + 1, 1, 0),
+            KnownAddress(PeerId("c"), "/ip4/192.0.2.1/tcp/1", NOW, 1, 0),
+            KnownAddress(PeerId("a"), "/ip4/192.0.2.1/tcp/1", NOW + 5, 0, 2),
+        ]
 
 
 async def test_ten_failures_and_thirty_days_are_the_end(open_book: OpenBook) -> None:

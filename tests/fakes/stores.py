@@ -48,7 +48,10 @@ class MemoryAddresses:
         for one in outcomes:
             key = (one.peer, one.address)
             before = self.known.get(key)
-            if one.reached:
+            if one.reached is None:
+                heard = KnownAddress(one.peer, one.address, one.at, 0, 1)
+                self.known[key] = heard if before is None else replace(before, connected_at=one.at)
+            elif one.reached:
                 successes = 1 if before is None else before.successes + 1
                 self.known[key] = KnownAddress(one.peer, one.address, one.at, successes, 0)
             elif before is not None:
