@@ -82,6 +82,21 @@ class OffersPage:
 
 
 @dataclass(frozen=True, slots=True)
+class ListedModel:
+    """A model of the network, over all nodes that offer it."""
+
+    id: str  # what clients call it
+    project: str
+    name: str
+    kinds: tuple[Kind, ...]  # empty: no node has said
+    nodes: int
+    slots: int  # requests that run at once, as far as the nodes said
+    in_flight: int  # requests that ran or waited when they said so
+    context: int  # tokens, of the node that takes most; 0: unknown
+    aliases: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Provider:
     """A node that offers a model, and how near it is."""
 

@@ -232,6 +232,15 @@ class Catalog:
         self.expire()
         return self._index.models(project)
 
+    def projects_with(self, name: str) -> list[str]:
+        """Names of the projects that have a model of that name or alias, sorted."""
+        self.expire()
+        return self._index.projects_with(name)
+
+    def meant(self, project: str, name: str, kind: Kind | None = None) -> list[str]:
+        """What the project's models of that kind are really called that have that name or alias, sorted; a name wins over aliases."""
+        return self._index.meant(project, name, kind)
+
     def providers(self, project: str, model: str | None, *, kind: Kind | None = None, most: int) -> list[Provider]:
         """At most `most` nodes that offer the model (by name or alias; None: any of the project), each once, best first.
 

@@ -16,10 +16,12 @@ class OfferIndex:
 
     def __init__(self) -> None:
         self._nodes: dict[str, dict[str, dict[PeerId, tuple[OfferedModel, ...]]]] = {}  # project → name or alias → node
+        self._projects: dict[str, dict[str, None]] = {}  # name or alias → projects that have it
 
     def add(self, offer: Offer) -> None:
         for project, name, models in _names(offer):
             self._nodes.setdefault(project, {}).setdefault(name, {})[offer.node] = models
+            self._projects.setdefault(name, {})[project] = None
 
     def remove(self, offer: Offer) -> None:
         """An offer that was added."""
@@ -28,6 +30,9 @@ class OfferIndex:
             del names[name][offer.node]
             if not names[name]:
                 del names[name]
+                del self._projects[name][project]
+                if not self._projects[name]:
+                    del self._projects[name]
             if not names:
                 del self._nodes[project]
 
@@ -39,6 +44,21 @@ class OfferIndex:
         """Names of the project's models, sorted; aliases are not among them."""
         names = self._nodes.get(project, {})
         return sorted({one.name for nodes in names.values() for models in nodes.values() for one in models})
+
+    def projects_with(self, name: str) -> list[str]:
+        """Names of the projects that have a model of that name or alias, sorted."""
+        return sorted(self._projects.get(name, ()))
+
+    def meant(self, project: str, name: str, kind: Kind | None) -> list[str]:
+        """What the project's models are really called that have that name or alias, sorted; a name wins over aliases."""
+        found = set()
+        for models in self._nodes.get(project, {}).get(name, {}).values():
+            for one in models:
+                if _fits(one, kind):
+                    if one.name == name:
+                        return [name]
+                    found.add(one.name)
+        return sorted(found)
 
     def find(self, project: str, model: str | None, kind: Kind | None) -> dict[PeerId, OfferedModel]:
         """Of each node the model of that name or alias, None: any of the project; rather one that has room."""

@@ -11,7 +11,7 @@ import json
 import re
 import time
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import unquote_to_bytes
@@ -24,6 +24,7 @@ from aicn.wire.json_body import take
 Inline = Literal["", "url", "b64_json"]  # `response_format`; "": the images go to IPFS
 
 MOST_IMAGES = 10  # per request: OpenAI's bound of `n`
+_NUMBERS = frozenset({"n", "width", "height"})  # whole numbers, which a form has as text
 _LONGEST_SIDE = 16_384  # pixels; no model draws more
 _LONGEST_NODE = 2048  # characters of `ipfs_node`, as of every URL
 _SIZE = re.compile(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})")
@@ -64,6 +65,14 @@ def parse_task(body: bytes, kind: Kind, parts: Sequence[Part] = ()) -> Task:
         ipfs_node=_text(members, "ipfs_node", _LONGEST_NODE),
         inline=_inline(members.get("response_format")),
     )
+
+
+def form_members(texts: Mapping[str, str]) -> dict[str, object]:
+    """The text fields of a form as the members of a JSON body: whole numbers are numbers there."""
+    return {
+        name: int(text) if name in _NUMBERS and text.isascii() and text.isdigit() and len(text) < 16 else text
+        for name, text in texts.items()
+    }
 
 
 def decode_answer(body: bytes | bytearray, *, source: str) -> Answered:

@@ -1,14 +1,15 @@
-"""Taking members out of a JSON object without touching the rest of it.
+"""Taking members out of a JSON object, or changing them, without touching the rest of it.
 
 A client's body travels to the model as the bytes it is: re-encoding it would change number texts, escapes and key order, and
 cost more than everything else that the gateway does. So the object is read once by the C scanner of `json`, which gives
-each top-level value and where it ends, and the named members are cut out of the original text.
+each top-level value and where it ends, and the named members are cut out of the original text, or replaced there.
 """
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from json import JSONDecodeError, JSONDecoder
 from json.decoder import scanstring  # type: ignore[attr-defined]  # the C scanner, not in the stubs
 from typing import Any, NamedTuple, NoReturn
@@ -35,16 +36,56 @@ class _Member(NamedTuple):
     end: int  # one past the value's last character
 
 
-def take(body: bytes, *names: str) -> tuple[dict[str, Any], bytes]:
-    """The parsed top-level members of the object `body`, and `body` with the members `names` cut out.
+class JsonObject:
+    """A JSON object: its text as it was written, and what its top-level members are."""
 
-    What stays is byte for byte as it was, white space included. MalformedBody when `body` is not UTF-8 JSON (with the position) or
-    nested more than DEEPEST levels deep (Python, and many a model's server, would fail at a thousand). InvalidRequest when it is
-    JSON but no object, or names a top-level member twice.
-    """
+    def __init__(self, body: bytes) -> None:
+        """MalformedBody when `body` is not UTF-8 JSON (with the position) or nested more than DEEPEST levels deep (Python, and many a
+        model's server, would fail at a thousand). InvalidRequest when it is JSON but no object, or names a top-level member twice."""
+        self.body = body
+        self._text, self._members = _read(body)
+        self.values = {member.name: member.value for member in self._members}
+        if body.count(b"[") + body.count(b"{") > DEEPEST and _deeper_than(
+            DEEPEST, self.values
+        ):  # counting: 0.2 µs per KiB
+            raise MalformedBody(_TOO_DEEP)
+        if len(self.values) < len(self._members):
+            raise InvalidRequest(f"{_first_twice(self._members)[:64]!r}: given twice")
+
+    def without(self, *names: str) -> bytes:
+        """The text less the members `names`; what stays is byte for byte as it was, white space included."""
+        if self.values.keys().isdisjoint(names):
+            return self.body
+        return _without(self._text, self._members, names).encode()
+
+    def changed(self, changes: Mapping[str, object]) -> bytes:
+        """The text with other values for some members, which stand where they stood, or at the end; all else is as it was."""
+        if not changes:
+            return self.body
+        text, pieces, last_end = self._text, [], 0
+        for member in self._members:
+            if member.name in changes:
+                pieces += [text[last_end : member.start], _written(member.name, changes[member.name])]
+                last_end = member.end
+        new = [_written(name, value) for name, value in changes.items() if name not in self.values]
+        if new:
+            end = self._members[-1].end if self._members else text.index("{") + 1
+            pieces += [text[last_end:end], "," if self._members else "", ",".join(new)]
+            last_end = end
+        pieces.append(text[last_end:])
+        return "".join(pieces).encode()
+
+
+def take(body: bytes, *names: str) -> tuple[dict[str, Any], bytes]:
+    """The parsed top-level members of the object `body`, and `body` with the members `names` cut out. Errors as JsonObject's."""
+    parsed = JsonObject(body)
+    return parsed.values, parsed.without(*names)
+
+
+def _read(body: bytes) -> tuple[str, list[_Member]]:
     try:
         text = body.decode()
-        members = list(_members(text))
+        return text, list(_members(text))
     except UnicodeDecodeError as error:
         raise MalformedBody(f"the body is not UTF-8 at byte {error.start}") from None
     except JSONDecodeError as error:
@@ -53,14 +94,6 @@ def take(body: bytes, *names: str) -> tuple[dict[str, Any], bytes]:
         raise MalformedBody(_TOO_DEEP) from None
     except ValueError as error:  # NaN, Infinity; an integer of over 4300 digits
         raise MalformedBody(f"the body is not usable JSON: {error}") from None
-    values = {member.name: member.value for member in members}
-    if body.count(b"[") + body.count(b"{") > DEEPEST and _deeper_than(DEEPEST, values):  # counting costs 0.2 µs per KiB
-        raise MalformedBody(_TOO_DEEP)
-    if len(values) < len(members):
-        raise InvalidRequest(f"{_first_twice(members)[:64]!r}: given twice")
-    if values.keys().isdisjoint(names):
-        return values, body
-    return values, _without(text, members, names).encode()
 
 
 def _members(text: str) -> Iterator[_Member]:
@@ -102,6 +135,10 @@ def _space(text: str, at: int) -> int:
 def _only_space(text: str, at: int) -> None:
     if (end := _space(text, at)) < len(text):
         raise JSONDecodeError("nothing more is expected", text, end)
+
+
+def _written(name: str, value: object) -> str:
+    return f"{json.dumps(name)}:{json.dumps(value)}"
 
 
 def _without(text: str, members: list[_Member], names: tuple[str, ...]) -> str:

@@ -6,9 +6,9 @@ import trio
 from quart import Response
 
 from aicn.domain.inference import InferenceRequest, Kind
+from aicn.gateway.calls import Route, decoded, json_answer
 from aicn.gateway.exchange import current_request
 from aicn.gateway.streaming import EVENT_STREAM_HEADERS, EventStream, collect, first_piece
-from aicn.gateway.v0.calls import Route, decoded, json_answer
 from aicn.gateway.v0.errors import error_event
 from aicn.node import Node
 from aicn.services.ports import Answer

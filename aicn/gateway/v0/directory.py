@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from quart import Response
 
+from aicn.gateway.calls import Route, decoded
 from aicn.gateway.exchange import current_request
-from aicn.gateway.v0.calls import Route, data, decoded
+from aicn.gateway.v0.calls import data
 from aicn.node import Node
 from aicn.wire.v0 import directory as wire
 

@@ -8,9 +8,9 @@ import trio
 from quart import Response
 
 from aicn.domain.inference import InferenceRequest, Kind
+from aicn.gateway.calls import Route, decoded, json_answer
 from aicn.gateway.exchange import current_request
 from aicn.gateway.streaming import collect
-from aicn.gateway.v0.calls import Route, decoded, json_answer
 from aicn.node import Node
 from aicn.services.ports import Answer
 from aicn.wire.form import FORM_TYPE

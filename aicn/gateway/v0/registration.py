@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from quart import Response
 
-from aicn.gateway.v0.calls import Route, data, decoded, done, json_answer
+from aicn.gateway.calls import Route, decoded, json_answer
+from aicn.gateway.v0.calls import data, done
 from aicn.node import Node
 from aicn.wire.v0 import answers
 from aicn.wire.v0 import nodes as nodes_wire

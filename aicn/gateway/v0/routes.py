@@ -6,8 +6,8 @@ from functools import partial
 
 from quart import Blueprint
 
+from aicn.gateway.calls import Route
 from aicn.gateway.v0 import chat, directory, embedding, images, nodes, registration, swarm
-from aicn.gateway.v0.calls import Route
 from aicn.node import Node
 
 PREFIX = "/api/v0"

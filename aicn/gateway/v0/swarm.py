@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from quart import Response
 
-from aicn.gateway.v0.calls import Route, bare, data, decoded, done
+from aicn.gateway.calls import Route, decoded
+from aicn.gateway.v0.calls import bare, data, done
 from aicn.node import Node
 from aicn.wire.v0 import swarm as wire
 

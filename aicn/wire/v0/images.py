@@ -8,12 +8,10 @@ from dataclasses import dataclass
 from aicn.domain.ids import PeerId, parse_peer_id
 from aicn.domain.inference import Kind, Part
 from aicn.wire.form import decode_form
-from aicn.wire.images import parse_task
+from aicn.wire.images import form_members, parse_task
 from aicn.wire.json_body import take
 from aicn.wire.v0 import fields
 from aicn.wire.v0.answers import encode_json
-
-_NUMBERS = frozenset({"n", "width", "height"})  # whole numbers, which a form has as text
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +48,4 @@ def decode_image_at(body: bytes, kind: Kind, parts: Sequence[Part] = ()) -> tupl
 def decode_edit_form(body: bytes, content_type: str) -> tuple[PeerId, Image]:
     """An edit as a form: its files stay files, its other fields become the members of the body."""
     texts, parts = decode_form(body, content_type)
-    members = {
-        name: int(text) if name in _NUMBERS and text.isascii() and text.isdigit() and len(text) < 16 else text
-        for name, text in texts.items()
-    }
-    return decode_image_at(encode_json(members), Kind.IMAGE_EDIT, parts)
+    return decode_image_at(encode_json(form_members(texts)), Kind.IMAGE_EDIT, parts)

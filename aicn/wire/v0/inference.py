@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from aicn.domain.ids import PeerId, parse_peer_id
-from aicn.errors import InvalidRequest
+from aicn.wire.asked import check_input, check_messages, streamed
 from aicn.wire.json_body import take
 from aicn.wire.v0 import fields
 
@@ -46,9 +46,7 @@ class Embed:
 def decode_embed(body: bytes) -> Embed:
     """What is to be embedded is a text, texts, or lists of tokens; which of them, and every other parameter, is the model's business."""
     members, rest = take(body, "node_id", "project")
-    texts = members.get("input")
-    if not (isinstance(texts, str) and texts) and not (isinstance(texts, list) and texts and [] not in texts):
-        raise InvalidRequest("input: a text, or a list of texts or of tokens is needed")
+    check_input(members)
     return Embed(
         node_id=parse_peer_id(members.get("node_id")),
         project=fields.name(members, "project"),
@@ -59,18 +57,11 @@ def decode_embed(body: bytes) -> Embed:
 
 def _chat(members: dict[str, Any], rest: bytes) -> Chat:
     """What is inside a message, and every parameter that does not route, is the model's business."""
-    messages = members.get("messages")
-    if not isinstance(messages, list) or not messages:
-        raise InvalidRequest("messages: a list of at least one message is needed")
-    for i, message in enumerate(messages):
-        if not isinstance(message, dict):
-            raise InvalidRequest(f"messages[{i}]: an object is needed")
-    stream = members.get("stream")
-    if not isinstance(stream, bool | None):
-        raise InvalidRequest("stream: true or false is needed")
+    check_messages(members)
+    stream = streamed(members)
     return Chat(
         project=fields.name(members, "project"),
         model=fields.name(members, "model"),
-        stream=bool(stream),
+        stream=stream,
         body=rest,
     )

@@ -143,5 +143,5 @@ async def test_a_server_of_chats_completes_texts_beside_them() -> None:
     assert registration.find(Kind.CHAT, "P", "chat") == chats
     with pytest.raises(UnknownModel, match="not one for completion requests: its endpoint's URL"):
         registration.find(Kind.COMPLETION, "P", "odd")
-    with pytest.raises(UnknownModel, match="not one for completion requests$"):
+    with pytest.raises(UnknownModel, match=r"not one for completion requests$"):
         registration.find(Kind.COMPLETION, "P", "vectors")

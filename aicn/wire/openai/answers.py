@@ -1,0 +1,68 @@
+"""Answers that are not a model's own words: lists of models, images, errors."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from aicn.domain.offers import ListedModel
+from aicn.errors import ModelFailed
+from aicn.wire import sse
+from aicn.wire.completion import parse_object
+
+_IMAGE_MEMBERS = ("b64_json", "url", "revised_prompt")
+
+
+def encode_models(models: Sequence[ListedModel], *, created: int) -> bytes:
+    """`GET /v1/models`. `created` is Unix time; when a model was made nobody knows."""
+    return _encode({"object": "list", "data": [_model(one, created) for one in models]})
+
+
+def encode_model(model: ListedModel, *, created: int) -> bytes:
+    """`GET /v1/models/{id}`."""
+    return _encode(_model(model, created))
+
+
+def encode_images(body: bytes, *, source: str) -> bytes:
+    """OpenAI's answer to an image request, from what the worker `source` answers to it. ModelFailed."""
+    match parse_object(body):
+        case {"choices": [_, *_] as choices, **more} if all(isinstance(one, dict) for one in choices):
+            data = [{name: one[name] for name in _IMAGE_MEMBERS if isinstance(one.get(name), str)} for one in choices]
+            if all(data):
+                created = more.get("created")
+                return _encode({"created": created if type(created) is int else 0, "data": data})
+    raise ModelFailed(f"{source} answered without images")
+
+
+def encode_error(message: str, *, kind: str, param: str | None, code: str, request_id: str) -> bytes:
+    """The body of a failure."""
+    return _encode({"error": _error(message, kind, param, code), "request_id": request_id})
+
+
+def encode_error_event(message: str, *, kind: str, param: str | None, code: str, request_id: str) -> bytes:
+    """The event that ends a broken stream: no `[DONE]` follows."""
+    return sse.encode_error_event({**_error(message, kind, param, code), "request_id": request_id})
+
+
+def _error(message: str, kind: str, param: str | None, code: str) -> dict[str, object]:
+    return {"message": message, "type": kind, "param": param, "code": code}
+
+
+def _model(model: ListedModel, created: int) -> dict[str, Any]:
+    return {
+        "id": model.id,
+        "object": "model",
+        "created": created,
+        "owned_by": model.project,
+        "kinds": [kind.name.lower() for kind in model.kinds],
+        "nodes": model.nodes,
+        "slots": model.slots,
+        "in_flight": model.in_flight,
+        "context_length": model.context or None,
+        "aliases": list(model.aliases),
+    }
+
+
+def _encode(value: object) -> bytes:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode(errors="replace")
