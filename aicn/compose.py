@@ -53,7 +53,9 @@ from aicn.services.legacy.answering import Answering
 from aicn.services.legacy.asking import Asking
 from aicn.services.legacy.conversation import Conversation
 from aicn.services.legacy.dialect import Dialects
+from aicn.services.legacy.heartbeats import Heartbeats
 from aicn.services.legacy.membership import open_membership
+from aicn.services.legacy.neighbours import Neighbours
 from aicn.services.legacy.proxy import ProxyRequester
 from aicn.services.nodes import Nodes
 from aicn.services.registration import Registration
@@ -144,9 +146,12 @@ async def open_node(config: Config) -> AsyncIterator[Node]:
         registration.on_change(directory.announcer.changed)
         requests = Inference(host, worker, limits, legacy=asking)
         answering = Answering(host, nodes, registration, worker, limits)
+        neighbours, heartbeats = _presence(config, host, conversation, directory, registration)
         async with (
             open_directory(directory, nodes, host.links, host.topics, Offers(database)),
-            open_membership(conversation, answering, _unheard, enabled=config.legacy.enabled) as membership,
+            open_membership(
+                conversation, answering, neighbours, heartbeats, enabled=config.legacy.enabled
+            ) as membership,
         ):
             yield Node(
                 config=config,
@@ -164,10 +169,6 @@ async def open_node(config: Config) -> AsyncIterator[Node]:
             )
 
 
-def _unheard(peer: PeerId, body: bytes) -> None:
-    """Heartbeats of the existing network are not taken in yet."""
-
-
 def _asking(config: Config, host: Host, conversation: Conversation, catalog: Catalog) -> Asking:
     def heard(node: PeerId) -> bool:
         offer = catalog.offer(node)
@@ -177,13 +178,44 @@ def _asking(config: Config, host: Host, conversation: Conversation, catalog: Cat
     return Asking(conversation, Dialects(host, host.links, heard), host.links, proxy.open)
 
 
+def _presence(
+    config: Config, host: Host, conversation: Conversation, directory: Directory, registration: Registration
+) -> tuple[Neighbours, Heartbeats]:
+    """What the existing network's nodes offer, and what they are told that this one does."""
+    neighbours = Neighbours(
+        conversation,
+        host.links,
+        host.topics,
+        directory.catalog,
+        topic=config.p2p.topic,
+        keeps=config.directory.enabled,
+    )
+    heartbeats = Heartbeats(
+        conversation,
+        registration.projects,
+        neighbours.any,
+        neighbours.members,
+        node_type=_node_type(config),
+        every_s=config.legacy.heartbeat_s,
+    )
+    neighbours.on_met(heartbeats.met)
+    neighbours.on_first(heartbeats.heard_of_first)
+    if config.legacy.enabled:
+        registration.on_change(heartbeats.changed)
+        directory.hear_heartbeats(neighbours.repeated, heartbeats.leave)
+    return neighbours, heartbeats
+
+
+def _node_type(config: Config) -> NodeType:
+    """What this node is for others, less whether it has models."""
+    relay = NodeType.PUBLIC if config.p2p.relay_service else NodeType(0)
+    return relay | NodeType.DIRECTORY if config.directory.enabled else relay
+
+
 def _directory(config: Config, host: Host, nodes: Nodes, offered: Offered, catalog: Catalog) -> Directory:
     network, enabled = config.p2p.topic, config.directory.enabled
-    node_type = (NodeType.PUBLIC if config.p2p.relay_service else NodeType(0)) | (
-        NodeType.DIRECTORY if enabled else NodeType(0)
-    )
     announcer = Announcer(
-        host, host.topics, catalog, offered.projects, topic=offers.topic(network), node_type=node_type
+        host, host.topics, catalog, offered.projects, topic=offers.topic(network), node_type=_node_type(config)
     )
     return Directory(nodes, host.links, host.topics, catalog, announcer, network=network, enabled=enabled)
 

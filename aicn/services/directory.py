@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import trio
@@ -66,6 +66,8 @@ class Directory:
         self._lost = Rates(rate=0.5, burst=4)  # said of one node
         self._refutations = Rates(rate=0.1, burst=1)
         self._warnings = Rates(rate=1 / _WARN_S, burst=1)
+        self._repeated: Callable[[Message], PeerId | None] = lambda _: None
+        self._farewell: Callable[[], Awaitable[None]] | None = None
 
     # ---- for facades and services ----
 
@@ -113,12 +115,24 @@ class Directory:
         if self.catalog.holds(signed):
             return None
         message = self._topics.verify(signed)
+        if message.topic == self._network:
+            return self._repeated(message)
         said = wire.decode(message.data, message.sender)
         if message.topic != self.topic or not isinstance(said, Offer):
             raise ProtocolViolation("no offer of this network")
         if not self.catalog.take(said, signed, first_hand=message.sender == source):
             self._look_at_clock(said)
         return said.node
+
+    def hear_heartbeats(
+        self, repeated: Callable[[Message], PeerId | None], farewell: Callable[[], Awaitable[None]]
+    ) -> None:
+        """Be the directory of the existing network's nodes, too.
+
+        `repeated`: what `hear` does with a message of their topic; without it they are passed over. `farewell` is said to them
+        before this node withdraws its offers: nobody then takes it for news.
+        """
+        self._repeated, self._farewell = repeated, farewell
 
     async def tell(self, asked: OffersAsked) -> OffersPage:
         """The offers that a peer asks for."""
@@ -163,6 +177,8 @@ class Directory:
     async def leave(self) -> None:
         """Withdraw this node's offers; returns when that is on its way to the peers, or when they do not take it."""
         with trio.CancelScope(shield=True, deadline=trio.current_time() + _LEAVE_S):
+            if self._farewell is not None:
+                await self._farewell()
             await self.announcer.leave()
             await self._topics.flush()
 

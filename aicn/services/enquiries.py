@@ -1,7 +1,7 @@
 """Questions to nodes about offers: to those that join, what they hold; to those that seem to be lost, whether they are.
 
 a peer has joined ──► its own offer, and all that it holds if this node has not heard enough lately
-the connection to a node is lost ─┐
+the connection to a node is lost ─┐                        (a node of the existing network: whether it can be reached)
 somebody says that a node is lost ┴─(not connected to it)─► ask the node itself ─► alive: its offer is there
                                                                                 └► silent: its offer is dropped
 Only who has lost a connection itself tells others, and only what it has tried itself is believed.
@@ -137,6 +137,10 @@ class Enquiries:
 
     async def _answers(self, node: PeerId) -> bool:
         """Whether the node itself answers. That it does not like the question is an answer, too."""
+        if node in self._catalog.legacy_nodes():
+            with trio.move_on_after(_ASK_S):
+                await self._links.measure(node)
+            return self._connected(node)
         try:
             with trio.fail_after(_ASK_S):
                 await self._ask(node, only=node)

@@ -55,12 +55,14 @@ _WRITTEN_S = 0.05  # for the connections to write what their streams were given
 _AGAIN_S, _AGAIN_LONGEST_S = 0.1, 30.0  # before a stream to a connected peer is opened again
 
 Accept = Callable[[Message], bool]
+Met = Callable[[str, PeerId], None]  # topic, peer
 
 
 class _Peer:
     """A connected peer that speaks pubsub."""
 
-    def __init__(self, protocol: str) -> None:
+    def __init__(self, peer: ID, protocol: str) -> None:
+        self.name = PeerId(str(peer))
         self.protocol = protocol
         self.outbox = Outbox()
         self.messages = Bucket(rate=_MESSAGES, burst=_MESSAGES_BURST)
@@ -83,6 +85,7 @@ class Topics:
         self._peers: dict[ID, _Peer] = {}
         self._accept: dict[str, Accept] = {}  # by topic
         self._subscriptions: defaultdict[str, list[Subscription]] = defaultdict(list)
+        self._met: list[Met] = []
         self._pace = Bucket(rate=RATE, burst=BURST)
         self._nursery: trio.Nursery | None = None
         for protocol in self._spoken:
@@ -139,6 +142,10 @@ class Topics:
         self._hand_on(message, topic, source=None)
         return message.SerializeToString()
 
+    def on_member(self, tell: Met) -> None:
+        """Call `tell` whenever a connected peer says that it is a member of a topic. `tell` neither waits nor raises."""
+        self._met.append(tell)
+
     async def flush(self) -> None:
         """Returns when what was published is on its way to the peers. They may not take it: the caller has a deadline."""
         for known in tuple(self._peers.values()):
@@ -174,7 +181,7 @@ class Topics:
         """The peer, now that it is known to speak `protocol`; None: it is not connected any more."""
         known = self._peers.get(peer)
         if known is None and self._nursery is not None and self._swarm.is_connected(peer):
-            known = self._peers[peer] = _Peer(protocol)
+            known = self._peers[peer] = _Peer(peer, protocol)
             self.mesh.add(peer, gossips=protocol != FLOODSUB)
             self._nursery.start_soon(self._talk, peer, known)
         return known
@@ -257,6 +264,8 @@ class Topics:
         for one in rpc.subscriptions:
             if one.subscribe:
                 self.mesh.subscribed(peer, one.topicid, now)
+                for tell in self._met if one.topicid in self._accept else ():
+                    tell(one.topicid, known.name)
             else:
                 self.mesh.unsubscribed(peer, one.topicid)
         if rpc.HasField("control"):

@@ -66,7 +66,7 @@ class _Waiting:
 
 
 Answer = Callable[[PeerId, Type, bytes], Awaitable[Said]]  # of a plain question; AicnError
-Heard = Callable[[PeerId, bytes], None]  # the body of a heartbeat
+Heard = Callable[[Message, Envelope], None]  # of a heartbeat; ProtocolViolation: it is none
 
 
 class Conversation:
@@ -97,7 +97,7 @@ class Conversation:
                 async for message in messages:
                     envelope = decode(message.data)
                     if envelope.is_heartbeat:
-                        self._hear(envelope, heard)
+                        self._hear(message, envelope, heard)
                     elif envelope.receiver == self._own and not self._settle(envelope) and not envelope.code:
                         self._take(envelope, answer, nursery)
 
@@ -162,9 +162,9 @@ class Conversation:
             waiting.event.set()
         return True
 
-    def _hear(self, envelope: Envelope, heard: Heard) -> None:
+    def _hear(self, message: Message, envelope: Envelope, heard: Heard) -> None:
         try:
-            heard(envelope.sender, envelope.body)
+            heard(message, envelope)
         except ProtocolViolation as error:
             log.debug("heartbeat of %s: %s", envelope.sender, error)
         except Exception:

@@ -2,7 +2,9 @@
 
 open_membership
  └─ nursery
-     └─ conversation.run      reads the topic; a task per question of others
+     ├─ conversation.run      reads the topic; a task per question of others
+     ├─ neighbours.run        questions to nodes that come
+     └─ heartbeats.run        what this node offers; withdrawn by the directory when it leaves
 
 A node whose membership is switched off hands the topic's messages on, those that harm nobody, and says nothing there itself.
 """
@@ -15,7 +17,9 @@ from contextlib import asynccontextmanager
 import trio
 
 from aicn.services.legacy.answering import Answering
-from aicn.services.legacy.conversation import Conversation, Heard
+from aicn.services.legacy.conversation import Conversation
+from aicn.services.legacy.heartbeats import Heartbeats
+from aicn.services.legacy.neighbours import Neighbours
 
 
 class Membership:
@@ -31,9 +35,9 @@ class Membership:
 
 @asynccontextmanager
 async def open_membership(
-    conversation: Conversation, answering: Answering, heard: Heard, *, enabled: bool
+    conversation: Conversation, answering: Answering, neighbours: Neighbours, heartbeats: Heartbeats, *, enabled: bool
 ) -> AsyncIterator[Membership]:
-    """Answer questions and hear heartbeats while the block runs."""
+    """Answer questions, and hear and say who offers what, while the block runs."""
     membership = Membership(conversation)
     conversation.join()
     if not enabled:
@@ -41,7 +45,9 @@ async def open_membership(
         return
     failure: Exception | None = None
     async with trio.open_nursery() as nursery:
-        await nursery.start(conversation.run, answering.answer, heard)
+        await nursery.start(conversation.run, answering.answer, neighbours.heard)
+        nursery.start_soon(heartbeats.run)
+        nursery.start_soon(neighbours.run)
         try:
             yield membership
         except Exception as error:  # noqa: BLE001 - raised again below: the nursery would wrap it in a group

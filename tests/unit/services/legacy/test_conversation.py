@@ -85,7 +85,7 @@ class Network:
 
         one.conversation.join()
         await self._nursery.start(
-            one.conversation.run, answered, lambda peer, body: one.heartbeats.append((peer, body))
+            one.conversation.run, answered, lambda _, said: one.heartbeats.append((said.sender, said.body))
         )
         return one
 
@@ -468,8 +468,8 @@ async def test_a_heartbeat_is_heard_and_one_that_nobody_can_take_ends_nothing(
         fragile.join()
         heard: list[bytes] = []
 
-        def hear(_peer: PeerId, body: bytes) -> None:
-            heard.append(body)
+        def hear(_message: Message, envelope: Envelope) -> None:
+            heard.append(envelope.body)
             if len(heard) < 3:
                 raise (ProtocolViolation("nonsense"), RuntimeError("a bug"))[len(heard) - 1]
 
