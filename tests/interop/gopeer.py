@@ -122,9 +122,18 @@ class GoPeer:
         """It takes part in nothing any more, but its connections stay."""
         self._process.send_signal(signal.SIGSTOP)
 
+    def thaw(self) -> None:
+        """It goes on."""
+        self._process.send_signal(signal.SIGCONT)
+
     def kill(self) -> None:
         """As kill -9: nobody is told."""
         self._process.kill()
+
+    async def ended(self, *, seconds: float = EVENT_S) -> None:
+        """Until the process has ended by itself."""
+        with trio.fail_after(seconds):
+            await self._process.wait()
 
     async def run(self, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
         """Take in what the process says, until it ends; started when it is ready."""
