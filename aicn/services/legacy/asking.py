@@ -28,7 +28,7 @@ from aicn.wire.completion import parse_object
 from aicn.wire.legacy import bodies, chat
 from aicn.wire.legacy.envelope import Type
 
-_MEMORY_S = 15.0  # for an answer from memory, over a topic that may take several hops; more is silence
+_MEMORY_S = 10.0  # for an answer from memory, over a topic that may take several hops; more is silence
 _MOST_UNANSWERED = 32  # questions to one node: what go's queue for messages that are to be validated holds
 _MOST_WAITING = 1000  # for one of these places
 _LOOK_S = 1.0  # how often it is looked whether a node is still there that was connected when it was asked
