@@ -119,10 +119,10 @@ def daemon(name: str, directory: Path, *bootstrap: str) -> Iterator[Daemon]:
 
 
 @contextlib.contextmanager
-def fake_endpoint(load: Path) -> Iterator[str]:
-    """The fake model endpoint; its URL."""
+def fake_endpoint(load: Path, usual: str = "") -> Iterator[str]:
+    """The fake model endpoint; its URL. `usual`: how it answers where a URL's query does not say it."""
     port = free_port()
-    child = subprocess.Popen([load, "serve", f"127.0.0.1:{port}"])
+    child = subprocess.Popen([load, "serve", f"127.0.0.1:{port}", usual])
     with ended(child):
         deadline = time.monotonic() + READY_S
         while not _answers(port, "/stats"):

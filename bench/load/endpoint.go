@@ -22,13 +22,14 @@ const (
 )
 
 // endpoint answers any POST as an OpenAI chat endpoint would. How is said in the query: tokens (default 8), delay between
-// two tokens and first before all of them, both in milliseconds. GET /stats counts the requests.
+// two tokens and first before all of them, both in milliseconds; usual has what a query leaves out. GET /stats counts the requests.
 type endpoint struct {
 	open, total, cancelled atomic.Int64
+	usual                  url.Values
 }
 
-func newEndpoint() http.Handler {
-	e := &endpoint{}
+func newEndpoint(usual url.Values) http.Handler {
+	e := &endpoint{usual: usual}
 	mux := http.NewServeMux()
 	mux.HandleFunc("/stats", e.stats)
 	mux.HandleFunc("/", e.chat)
@@ -57,9 +58,9 @@ func (e *endpoint) chat(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	query := r.URL.Query()
-	tokens := number(query, "tokens", 8)
-	delay := time.Duration(number(query, "delay", 0)) * time.Millisecond
-	first := time.Duration(number(query, "first", 0)) * time.Millisecond
+	tokens := number(query, "tokens", number(e.usual, "tokens", 8))
+	delay := time.Duration(number(query, "delay", number(e.usual, "delay", 0))) * time.Millisecond
+	first := time.Duration(number(query, "first", number(e.usual, "first", 0))) * time.Millisecond
 	if request.Stream {
 		err = stream(r.Context(), w, tokens, delay, first)
 	} else if err = sleep(r.Context(), first+time.Duration(tokens)*delay); err == nil {

@@ -1,7 +1,7 @@
 // Command load is both ends of the benchmark: a fake model endpoint and a closed-loop client, each many times faster
 // than the node between them.
 //
-//	load serve ADDR
+//	load serve ADDR [QUERY]
 //	load run [-c N] [-n N] [-stream] [-spread D] [-timeout D] URL BODY
 package main
 
@@ -10,7 +10,9 @@ import (
 	"flag"
 	"fmt"
 	"net/http"
+	"net/url"
 	"os"
+	"strings"
 	"time"
 )
 
@@ -23,12 +25,16 @@ func main() {
 
 func command(args []string) error {
 	switch {
-	case len(args) == 2 && args[0] == "serve":
-		return http.ListenAndServe(args[1], newEndpoint())
+	case len(args) >= 2 && len(args) <= 3 && args[0] == "serve":
+		usual, err := url.ParseQuery(strings.Join(args[2:], ""))
+		if err != nil {
+			return err
+		}
+		return http.ListenAndServe(args[1], newEndpoint(usual))
 	case len(args) > 0 && args[0] == "run":
 		return runLoad(args[1:])
 	}
-	return fmt.Errorf("usage: load serve ADDR | load run [flags] URL BODY")
+	return fmt.Errorf("usage: load serve ADDR [QUERY] | load run [flags] URL BODY")
 }
 
 func runLoad(args []string) error {

@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import shutil
 import statistics
 import subprocess
 import sys
@@ -16,14 +15,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from bench import gonode
 from bench.nodes import BenchError, ended
 from bench.p2p.rows import HEAD, LAST_COLUMN, ROWS, SOAK, SOAK_METRICS, STACKS
 from bench.p2p.stack import COUNT, SINK
 from bench.report import machine, show, text, write_block
 
-WORK = Path(__file__).parents[2] / ".bench"
-GO_PEER = Path(__file__).parents[2] / "tests" / "interop" / "go"
-GO_PROGRAM = WORK / "gopeer"
 LAST = Path(__file__).with_name("last.json")
 REPEATS = 3  # the implementations take turns; the figures are medians: machines are noisy
 CLIENT_S = 600  # all loads on a slow machine
@@ -69,7 +66,7 @@ def _arguments() -> argparse.Namespace:
 
 def measure(stacks: list[str], repeats: int) -> dict[str, dict[str, float]]:
     """Figures by implementation; one that is not there has none."""
-    there = [stack for stack in stacks if stack != "go" or _build_go()]
+    there = [stack for stack in stacks if stack != "go" or gonode.build()]
     results: dict[str, list[dict[str, float]]] = {stack: [] for stack in there}
     for _ in range(repeats):
         for stack, found in results.items():
@@ -98,7 +95,7 @@ def _soak(streams: int) -> int:
 def _round(stack: str) -> dict[str, Any]:
     """All figures of one implementation, once."""
     client = "aicn" if stack == "go" else stack
-    go = [str(GO_PROGRAM), "-security", "noise"]
+    go = [str(gonode.PROGRAM), "-security", "noise"]
     with _running(go if stack == "go" else _peer("serve", stack)) as server:
         figures = _client("load", client, server, SINK if stack == "go" else COUNT)
     with (
@@ -106,16 +103,6 @@ def _round(stack: str) -> dict[str, Any]:
         _running(_peer("serve", client, relay)) as server,
     ):
         return figures | _client("relayed", client, server)
-
-
-def _build_go() -> bool:
-    """The Go peer of the interop tests, if there is Go."""
-    if shutil.which("go") is None or not (GO_PEER / "go.mod").exists():
-        print("go: not measured, there is no Go here\n", flush=True)
-        return False
-    WORK.mkdir(exist_ok=True)
-    subprocess.run(["go", "build", "-o", GO_PROGRAM, "."], check=True, cwd=GO_PEER)
-    return True
 
 
 def _peer(mode: str, stack: str, *arguments: str) -> list[str]:
