@@ -16,6 +16,7 @@ import resource
 import signal
 import socket
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -56,7 +57,8 @@ from aicn.services.legacy.dialect import Dialects
 from aicn.services.legacy.heartbeats import Heartbeats
 from aicn.services.legacy.membership import open_membership
 from aicn.services.legacy.neighbours import Neighbours
-from aicn.services.legacy.proxy import ProxyRequester
+from aicn.services.legacy.proxy import ProxyRequester, ProxyWorker
+from aicn.services.models import Models
 from aicn.services.nodes import Nodes
 from aicn.services.registration import Registration
 from aicn.services.worker import Worker
@@ -65,6 +67,7 @@ from aicn.storage.database import open_database
 from aicn.storage.offers import Offers
 from aicn.storage.registrations import Registrations
 from aicn.wire import control, inference, offers
+from aicn.wire.legacy import chat_proxy
 
 log = logging.getLogger(__name__)
 
@@ -142,6 +145,8 @@ async def open_node(config: Config) -> AsyncIterator[Node]:
         nodes = Nodes(host, registration, machine, share_host_info=config.hardware.share, legacy=asking)
         host.serve(inference.PROTOCOL, worker.serve)
         host.serve(control.PROTOCOL, nodes.serve)
+        if config.legacy.enabled:
+            host.serve(chat_proxy.PROTOCOL, ProxyWorker(worker, limits, body_bytes=config.http.body_bytes).serve)
         directory = _directory(config, host, nodes, Offered(registration, worker), catalog)
         registration.on_change(directory.announcer.changed)
         requests = Inference(host, worker, limits, legacy=asking)
@@ -164,6 +169,7 @@ async def open_node(config: Config) -> AsyncIterator[Node]:
                 dispatch=Dispatch(directory.catalog, requests),
                 nodes=nodes,
                 directory=directory,
+                models=Models(directory.catalog, since=time.time()),
                 legacy=membership,
                 started_at=trio.current_time(),
             )
@@ -252,8 +258,9 @@ async def _serve_node(
             node.nodes.stopping = True
             await node.directory.leave()
             with trio.move_on_after(grace_s):
-                await node.legacy.leave()
-                await node.worker.drain()
+                async with trio.open_nursery() as draining:
+                    draining.start_soon(node.worker.drain)
+                    draining.start_soon(node.legacy.drain)
         background.cancel_scope.cancel()
 
 

@@ -102,9 +102,10 @@ class Conversation:
                         self._take(envelope, answer, nursery)
 
     async def drain(self) -> None:
-        """Refuse new questions, and return when those that are being answered have their answer."""
+        """Refuse new questions, and return when those that are being answered have their answer, on its way to the peers."""
         self._stopping = True
         await self._at_work.empty()
+        await self._topics.flush()
 
     def accept(self, message: Message) -> bool:
         """Whether a message may be taken and passed on: nodes of the existing network die of some that may not."""

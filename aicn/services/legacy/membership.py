@@ -28,8 +28,8 @@ class Membership:
     def __init__(self, conversation: Conversation) -> None:
         self.conversation = conversation
 
-    async def leave(self) -> None:
-        """The node stops: answer nothing new, and return when what was asked before is answered. The caller has a deadline."""
+    async def drain(self) -> None:
+        """Answer nothing new, and return when what was asked before is answered. The caller has a deadline."""
         await self.conversation.drain()
 
 
