@@ -16,13 +16,14 @@ import trio
 from aicn.wire.legacy.envelope import Envelope, Type, decode, encode
 from aicn.wire.pb import legacy_pb2 as pb
 from tests.fakes.endpoint import FakeEndpoint, open_fake_endpoint
-from tests.fakes.hosts import until
+from tests.fakes.hosts import open_test_host, until
 from tests.fakes.whole import Whole
 from tests.interop.gonet import MODEL, PROJECT, address_of, chat, open_go_client, open_public, proxy_chat
 from tests.interop.gopeer import GoError, GoPeer
 
 pytestmark = [pytest.mark.interop, pytest.mark.timeout(180)]
 
+TOPIC = "DeepBrainChain"
 PSK = secrets.token_hex(32)
 SOON_S = 30  # until what happens by itself is seen, on a loaded machine
 
@@ -38,18 +39,25 @@ class Network:
 
 
 @asynccontextmanager
-async def open_network(directory: Path, program: Path, *worker_flags: str, **p2p: object) -> AsyncIterator[Network]:
+async def open_network(
+    directory: Path, program: Path, *worker_flags: str, before: int = 0, **p2p: object
+) -> AsyncIterator[Network]:
+    """`before`: how many of our hosts are members before the Go clients come."""
     async with AsyncExitStack() as stack:
         endpoint = await stack.enter_async_context(open_fake_endpoint())
         public = await stack.enter_async_context(open_public(directory, psk=PSK, **p2p))
         bootstrap = address_of(public)
+        for _ in range(before):
+            host = await stack.enter_async_context(open_test_host(psk=PSK))
+            await host.connect(bootstrap)
+        await until(lambda: len(public.node.topics.subscribers(TOPIC)) == before, seconds=SOON_S)
         asking = await stack.enter_async_context(open_go_client(program, bootstrap, psk=PSK))
         worker = await stack.enter_async_context(open_go_client(program, bootstrap, *worker_flags, psk=PSK))
         for go in (asking, worker):
             await go.until(lambda peers: public.id in peers, "topic-peers")
             await go.until(lambda table: public.id in table, "routing-table")
         members = {asking.id, worker.id}
-        await until(lambda: members <= set(public.node.topics.subscribers("DeepBrainChain")), seconds=SOON_S)
+        await until(lambda: members <= set(public.node.topics.subscribers(TOPIC)), seconds=SOON_S)
         await worker("register", project=PROJECT, model=MODEL, url=endpoint.url)
         yield Network(public, asking, worker, endpoint)
 
@@ -73,8 +81,8 @@ async def test_go_clients_that_know_only_us_find_and_ask_each_other(
         assert (await asking("identity", peer=worker.id))["protocol_version"] == "aicn/0.0.1"
         assert (await worker("host-info", peer=asking.id))["os"] == "linux"
         # by rendezvous and DHT, then to each other
-        await worker("provide", protocol="DeepBrainChain")
-        found = await asking.until(lambda found: worker.id in found, "rendezvous", protocol="DeepBrainChain")
+        await worker("provide", protocol=TOPIC)
+        found = await asking.until(lambda found: worker.id in found, "rendezvous", protocol=TOPIC)
         assert worker.address.startswith(tuple(found[worker.id]))
         await expect_chats(network, worker.id)
 
@@ -103,6 +111,16 @@ async def test_over_a_limited_relay_go_asks_over_the_topic_only(tmp_path: Path, 
         with pytest.raises(GoError):
             await proxy_chat(network.asking, network.worker.id, timeout_s=2)
         assert network.endpoint.total == 1
+
+
+async def test_go_clients_among_enough_others_miss_nothing(tmp_path: Path, go_program: Path) -> None:
+    """They have us as a direct peer and nobody else, and our mesh is full without them."""
+    async with AsyncExitStack() as stack:
+        network = await stack.enter_async_context(open_network(tmp_path, go_program, before=8))
+        asking, worker = network.asking, network.worker
+        answered = await asking("load", peer=worker.id, project=PROJECT, model=MODEL, text="hi", count=50, clients=5)
+        assert answered["failed"] == {}
+        assert sorted(answered["times_ms"])[45] < 500  # what has to be asked for comes with the next heartbeat
 
 
 # ---- what later versions say ----
@@ -136,7 +154,7 @@ async def test_what_later_versions_say_is_handed_on(tmp_path: Path, go_program: 
         )  # Go takes in each message in a task of its own
         await publish(worker, type=Type.AI_PROJECT, receiver=None, id="", body=later_heartbeat(), text="heartbeat")
         await asking.until(lambda heard: "later" in heard[worker.id]["projects"], "directory")
-        with network.public.node.topics.subscribe("DeepBrainChain") as heard:
+        with network.public.node.topics.subscribe(TOPIC) as heard:
             await publish(asking, type=Type.CHAT_COMPLETION, receiver=worker.id, id="1", body=later_question())
             await publish(asking, type=99, receiver=worker.id, id="2", body=b"\x0a\x00")
             codes: dict[str, int] = {}

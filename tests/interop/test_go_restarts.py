@@ -87,8 +87,7 @@ class Neighbourhood:
 
     async def ours(self, *bootstrap: str) -> Daemon:
         config = write_node(self._directory, bootstrap=bootstrap, p2p={"dht_mode": "server"})
-        daemon = await self.stack.enter_async_context(running(config))
-        return daemon
+        return await self.stack.enter_async_context(running(config))
 
     async def meet(self) -> tuple[Daemon, list[GoPeer]]:
         """All of them together, as they were in the beginning."""

@@ -2,7 +2,8 @@
 
 Peers that speak floodsub only get everything of the topics that they subscribed to. The others get this node's own messages as well
 ("flood publishing"), and those of others if they are in the topic's mesh, or have refused to be in it: a go client that lists us
-as a direct peer answers GRAFT with PRUNE, sends us all it has and expects the same.
+as a direct peer answers GRAFT with PRUNE, sends us all it has and expects the same. It may never be asked when the mesh is full, or not
+soon again after a restart: those that are `trusting`, as clients of the existing network probably are, get everything at once.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ _MOST_ENTRIES = 256  # GRAFT and PRUNE entries of one message that are looked at
 @dataclass(slots=True)
 class _Peer:
     gossips: bool  # speaks gossipsub, not only floodsub
+    trusting: bool = False  # it may rely on us alone
     topics: set[str] = field(default_factory=set)
 
 
@@ -62,6 +64,10 @@ class Mesh:
     def add(self, peer: ID, *, gossips: bool) -> None:
         """A peer that speaks pubsub is connected."""
         self._peers.setdefault(peer, _Peer(gossips))
+
+    def trusts(self, peer: ID, trusting: bool) -> None:
+        """Whether the peer, which is connected, may rely on us for all messages, mesh or no mesh."""
+        self._peers[peer].trusting = trusting
 
     def remove(self, peer: ID) -> None:
         """It is gone; how long it must not be grafted is remembered."""
@@ -116,7 +122,7 @@ class Mesh:
             peer
             for peer, known in self._peers.items()
             if topic in known.topics
-            and (not known.gossips or peer in mesh or peer in refused)
+            and (not known.gossips or known.trusting or peer in mesh or peer in refused)
             and peer not in (source, origin)
         ]
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, Literal
@@ -40,6 +40,7 @@ from aicn.p2p.pubsub.subscription import Subscription
 from aicn.p2p.stream import Stream
 from aicn.p2p.swarm import Swarm
 from aicn.wire.framing import encode_frame
+from aicn.wire.legacy import chat_proxy
 
 log = logging.getLogger(__name__)
 
@@ -168,7 +169,8 @@ class Topics:
         protocols = self._swarm.book.protocols_of(peer)
         for protocol in self._spoken:
             if protocol in protocols:
-                self._meet(peer, protocol)
+                if self._meet(peer, protocol) is not None:
+                    self.mesh.trusts(peer, _relies_on_direct_peers(protocols))
                 return
 
     def disconnected(self, peer: ID) -> None:
@@ -317,6 +319,11 @@ class Topics:
     def _send_control(self) -> None:
         for peer, control in self.mesh.take_control().items():
             self._peers[peer].outbox.add_control(encode_frame(RPC(control=control).SerializeToString()))
+
+
+def _relies_on_direct_peers(protocols: Collection[str]) -> bool:
+    """Whether it is a node of the existing network by what it serves: its clients list their bootstrap nodes as direct peers."""
+    return chat_proxy.PROTOCOL in protocols and not any(one.startswith("/aicn/") for one in protocols)
 
 
 async def _watch(stream: Stream, scope: trio.CancelScope) -> None:

@@ -304,6 +304,19 @@ def test_who_gets_what() -> None:
     assert refusing not in made._refused[TOPIC]
 
 
+def test_who_may_rely_on_us_gets_everything_also_when_the_mesh_is_full() -> None:
+    made = new_mesh()
+    gossips(made, 20)
+    late = peer(100)
+    made.add(late, gossips=True)
+    made.subscribed(late, TOPIC, 0.0)
+    assert late not in made.receivers(TOPIC, source=peer(0))
+    made.trusts(late, True)
+    assert late in made.receivers(TOPIC, source=peer(0))
+    made.trusts(late, False)
+    assert late not in made.receivers(TOPIC, source=peer(0))
+
+
 def test_leaving_and_parting() -> None:
     made = new_mesh()
     peers = gossips(made, 4)
