@@ -9,6 +9,7 @@ from aicn.services.directory import Directory
 from aicn.services.dispatch import Dispatch
 from aicn.services.inference import Inference
 from aicn.services.legacy.membership import Membership
+from aicn.services.models import Models
 from aicn.services.nodes import Nodes
 from aicn.services.ports import Peers, SwarmControl, Topics
 from aicn.services.registration import Registration
@@ -29,5 +30,6 @@ class Node:
     dispatch: Dispatch
     nodes: Nodes
     directory: Directory
+    models: Models
     legacy: Membership
     started_at: float  # trio.current_time()

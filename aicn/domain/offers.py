@@ -94,6 +94,7 @@ class ListedModel:
     in_flight: int  # requests that ran or waited when they said so
     context: int  # tokens, of the node that takes most; 0: unknown
     aliases: tuple[str, ...]
+    since: int  # Unix time from which on this node could know of it: nobody knows when it was made
 
 
 @dataclass(frozen=True, slots=True)

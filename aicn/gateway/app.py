@@ -16,8 +16,10 @@ from aicn.gateway import docs, health
 from aicn.gateway.clients import Bodies, Shares
 from aicn.gateway.exchange import Exchange, GatewayRequest, current_request
 from aicn.gateway.guard import Guard, cors_headers, preflight_headers
+from aicn.gateway.openai import errors as openai_errors
+from aicn.gateway.openai import routes as openai_routes
+from aicn.gateway.v0 import errors as v0_errors
 from aicn.gateway.v0 import routes as v0_routes
-from aicn.gateway.v0.errors import error_answer
 from aicn.node import Node
 
 
@@ -53,7 +55,7 @@ class Gateway(QuartTrio):
             if request.path not in health.PATHS:
                 self._check_room(ours)
         except AicnError as error:
-            return error_answer(error, ours)
+            return _error_answer(error, ours)
         if origin is None:
             return await super().handle_request(request)
         if request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
@@ -71,13 +73,21 @@ class Gateway(QuartTrio):
             )
 
     async def _on_error(self, error: Exception) -> Response:
-        return error_answer(error, current_request())
+        return _error_answer(error, current_request())
+
+
+def _error_answer(error: Exception, request: GatewayRequest) -> Response:
+    """In the form of the facade that the path belongs to."""
+    if f"{request.path}/".startswith(f"{openai_routes.PREFIX}/"):
+        return openai_errors.error_answer(error, request)
+    return v0_errors.error_answer(error, request)
 
 
 def create_app(node: Node) -> Gateway:
     """The application that serves `node`."""
     app = Gateway(node.config.http)
     app.register_blueprint(v0_routes.blueprint(node))
+    app.register_blueprint(openai_routes.blueprint(node))
     app.register_blueprint(health.blueprint(node))
     if node.config.http.docs:
         app.register_blueprint(docs.blueprint())

@@ -39,8 +39,9 @@ class ModelName(NamedTuple):
 class Models:
     """What names mean, by what the catalog holds now; this node's own models are in it."""
 
-    def __init__(self, catalog: Catalog) -> None:
+    def __init__(self, catalog: Catalog, *, since: float) -> None:
         self._catalog = catalog
+        self._since = int(since)  # Unix time
 
     def resolve(self, text: str, kind: Kind) -> ModelName:
         """The model that `text` names. UnknownModel: nobody offers it for `kind`; InvalidRequest: several projects have it."""
@@ -86,7 +87,7 @@ class Models:
                     name = ModelName(project.name, model.name)
                     if only is None or name == only:
                         merged.setdefault(name, _Sum()).add(node, model)
-        return [sums.listed(self._id(name), name) for name, sums in sorted(merged.items())]
+        return [sums.listed(self._id(name), name, self._since) for name, sums in sorted(merged.items())]
 
     def _id(self, name: ModelName) -> str:
         return name.model if self._find(name.model, None) == [name] else name.full
@@ -112,7 +113,7 @@ class _Sum:
         self.in_flight += model.in_flight
         self.context = max(self.context, model.context)
 
-    def listed(self, shown: str, name: ModelName) -> ListedModel:
+    def listed(self, shown: str, name: ModelName, since: int) -> ListedModel:
         return ListedModel(
             id=shown,
             project=name.project,
@@ -123,6 +124,7 @@ class _Sum:
             in_flight=self.in_flight,
             context=self.context,
             aliases=tuple(sorted(self.aliases)),
+            since=since,
         )
 
 

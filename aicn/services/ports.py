@@ -14,6 +14,7 @@ from aicn.domain.ids import PeerId
 from aicn.domain.inference import Accepted, Chunk, End, Head, InferenceRequest
 from aicn.domain.nodes import Connection, DialOutcome, KnownAddress, Link, Message, NodeInfo
 from aicn.domain.registration import Endpoint
+from aicn.domain.routing import Trace
 
 
 class Answer(trio.abc.ReceiveChannel[Chunk]):
@@ -26,6 +27,7 @@ class Answer(trio.abc.ReceiveChannel[Chunk]):
 
     node: PeerId | None = None  # who answers; None until known to the layer above
     accepted: Accepted = Accepted()
+    trace: Trace | None = None  # how the request found its way; None: nobody had to look for one
     end: End | None = None  # set when `receive` has raised trio.EndOfChannel
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
@@ -11,11 +12,13 @@ from aicn.config.schema import Config
 from aicn.domain.hardware import HostInfo
 from aicn.domain.ids import PeerId
 from aicn.domain.inference import InferenceRequest
-from aicn.domain.nodes import Connection, NodeInfo
-from aicn.domain.offers import Provider
+from aicn.domain.nodes import Connection, Connectivity, Link, NodeInfo
+from aicn.domain.offers import NodeType, Offer, OfferedProject, Provider
 from aicn.domain.registration import Endpoint, Project
 from aicn.errors import AicnError, InvalidRequest, NotConnected, UnknownNode
 from aicn.node import Node
+from aicn.services.catalog import Catalog
+from aicn.services.models import Models
 from aicn.services.ports import Answer
 from tests.fakes.hardware import EXAMPLE
 
@@ -208,6 +211,12 @@ class FakeNode:
         self.worker = FakeWorker()
         self.nodes = FakeNodes(self.registration)
         self.directory = FakeDirectory()
+        self.catalog = Catalog(OWN, lambda _: Link(Connectivity.CONNECTED, 0.01))
+
+    def offer(self, *projects: OfferedProject, node: PeerId = OTHER) -> None:
+        """What the models of `/v1` are: `node` offers these."""
+        now = time.time()
+        assert self.catalog.take(Offer(node, time.time_ns(), now, now + 60, NodeType.MODEL, projects))
 
     def node(self) -> Node:
         """Built inside the event loop, whose clock it notes."""
@@ -222,6 +231,7 @@ class FakeNode:
             dispatch=cast("Any", self.dispatch),
             nodes=cast("Any", self.nodes),
             directory=cast("Any", self.directory),
+            models=Models(self.catalog, since=1_700_000_000.5),
             legacy=cast("Any", None),
             started_at=trio.current_time(),
         )

@@ -14,14 +14,14 @@ from aicn.wire.completion import parse_object
 _IMAGE_MEMBERS = ("b64_json", "url", "revised_prompt")
 
 
-def encode_models(models: Sequence[ListedModel], *, created: int) -> bytes:
-    """`GET /v1/models`. `created` is Unix time; when a model was made nobody knows."""
-    return _encode({"object": "list", "data": [_model(one, created) for one in models]})
+def encode_models(models: Sequence[ListedModel]) -> bytes:
+    """`GET /v1/models`."""
+    return _encode({"object": "list", "data": [_model(one) for one in models]})
 
 
-def encode_model(model: ListedModel, *, created: int) -> bytes:
+def encode_model(model: ListedModel) -> bytes:
     """`GET /v1/models/{id}`."""
-    return _encode(_model(model, created))
+    return _encode(_model(model))
 
 
 def encode_images(body: bytes, *, source: str) -> bytes:
@@ -49,11 +49,11 @@ def _error(message: str, kind: str, param: str | None, code: str) -> dict[str, o
     return {"message": message, "type": kind, "param": param, "code": code}
 
 
-def _model(model: ListedModel, created: int) -> dict[str, Any]:
+def _model(model: ListedModel) -> dict[str, Any]:
     return {
         "id": model.id,
         "object": "model",
-        "created": created,
+        "created": model.since,
         "owned_by": model.project,
         "kinds": [kind.name.lower() for kind in model.kinds],
         "nodes": model.nodes,

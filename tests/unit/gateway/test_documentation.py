@@ -10,6 +10,7 @@ from aicn.domain.names import LONGEST_NAME
 from aicn.errors import AicnError, ConfigError, StartupError
 from aicn.gateway import clients, connection, exchange, server
 from aicn.gateway.app import create_app
+from aicn.gateway.openai import errors as openai_errors
 from aicn.gateway.v0.errors import TABLE
 from aicn.wire import json_body
 from tests.fakes.node import FakeNode
@@ -50,6 +51,13 @@ def test_the_error_table_is_documented() -> None:
 def test_the_error_table_knows_every_error() -> None:
     classes = {cls for cls in vars(errors).values() if isinstance(cls, type) and issubclass(cls, AicnError)}
     assert {cls.code for cls in classes - {ConfigError, StartupError}} == set(TABLE)
+
+
+def test_the_error_table_of_openai_is_documented_and_knows_every_error() -> None:
+    text = (DOCS / "openai.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \| (\d+) \| `(\w+)` \| `(\w+)` \|", text, re.MULTILINE)
+    assert {kind: (int(status), *words) for kind, status, *words in rows} == openai_errors.TABLE
+    assert openai_errors.TABLE.keys() == TABLE.keys()
 
 
 def test_the_limits_are_documented() -> None:

@@ -1,0 +1,27 @@
+"""The models of the network, as clients can name them."""
+
+from __future__ import annotations
+
+from quart import Response
+
+from aicn.gateway.calls import Route, json_answer
+from aicn.gateway.exchange import current_request
+from aicn.node import Node
+from aicn.wire.openai import answers
+
+
+async def models(node: Node) -> Response:
+    """All models that any node offers, each once, by project and name."""
+    return json_answer(answers.encode_models(await node.models.listed()))
+
+
+async def model(node: Node) -> Response:
+    """One model, by any name that it can be asked for with."""
+    views = current_request().view_args or {}
+    return json_answer(answers.encode_model(await node.models.describe(views["id"])))
+
+
+ROUTES = (
+    Route("GET", "/models", models),
+    Route("GET", "/models/<path:id>", model),
+)
