@@ -83,14 +83,14 @@ def check(message: Message) -> ID:
     """The sender, who has signed the message. ProtocolViolation."""
     if not 0 < len(message.seqno) <= _SEQNO_BYTES or not 0 < len(message.signature) <= _LONGEST_SIGNATURE:
         raise ProtocolViolation("pubsub: a message without sequence number or signature")
-    key = _key_of(message.from_id, message.key)
+    sender, key = _known(message.from_id, message.key)
     unsigned = Message()
     unsigned.CopyFrom(message)  # with fields that we do not know: they are signed as well
     unsigned.ClearField("signature")
     unsigned.ClearField("key")
     if not _verifies(key, _PREFIX + unsigned.SerializeToString(), message.signature):
         raise ProtocolViolation("pubsub: a message that its sender did not sign")
-    return ID(message.from_id)
+    return sender
 
 
 def _verifies(key: PublicKey, data: bytes, signature: bytes) -> bool:
@@ -101,8 +101,8 @@ def _verifies(key: PublicKey, data: bytes, signature: bytes) -> bool:
 
 
 @lru_cache(maxsize=4096)  # senders that are heard of again and again; parsing a key takes as long as checking with it
-def _key_of(sender: bytes, attached: bytes) -> PublicKey:
-    """The sender's public key: its id holds it (identity multihash), or it came along. ProtocolViolation."""
+def _known(sender: bytes, attached: bytes) -> tuple[ID, PublicKey]:
+    """A sender and its public key: its id holds it (identity multihash), or it came along. ProtocolViolation."""
     inside = sender[2:] if sender[:1] == b"\x00" else attached
     if not 0 < len(inside) <= _LONGEST_KEY:
         raise ProtocolViolation("pubsub: a message without its sender's key")
@@ -110,6 +110,7 @@ def _key_of(sender: bytes, attached: bytes) -> PublicKey:
         key = deserialize_public_key(inside)
     except Exception:  # noqa: BLE001 - each kind of key has its own for what is none
         raise ProtocolViolation("pubsub: a message whose sender's key is none") from None
-    if ID.from_pubkey(key).to_bytes() != sender:
+    known = ID.from_pubkey(key)  # which remembers its text, as long to make as half a check of a signature
+    if known.to_bytes() != sender:
         raise ProtocolViolation("pubsub: a message with the key of somebody else")
-    return key
+    return known, key

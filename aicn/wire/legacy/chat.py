@@ -179,11 +179,11 @@ def _contents(req: Any) -> list[object]:
     """The contents of a question's messages.
 
     Later nodes (v0.2.x) send them as JSON, which a text may happen to be. So they are read as JSON only when all are and something else
-    gives the version away: its own fields, or a list of parts, which nobody writes as a text to a model.
+    gives the version away: its own fields, or a list with a picture in it, which nobody writes as a text to a model.
     """
     texts: list[object] = [one.content.decode("utf-8", "replace") for one in req.messages]
     read = [_content_of_json(str(text)) for text in texts]
-    told = req.cid or req.temperature or req.top_p or any(isinstance(one, list) for one in read)
+    told = req.cid or req.temperature or req.top_p or any(map(_shows, read))
     return read if told and None not in read else texts
 
 
@@ -200,11 +200,17 @@ def _content_of_json(text: str) -> object:
     return value
 
 
+def _shows(content: object) -> bool:
+    """Whether there is more to it than text."""
+    return isinstance(content, list) and any(part["type"] != "text" for part in content)
+
+
 def _is_part(part: object) -> bool:
     """A text, or a picture by its URL: an object of texts, or of objects of texts, with a type."""
     return (
         isinstance(part, dict)
         and isinstance(part.get("type"), str)
+        and part.get(part["type"]) is not None
         and all(
             isinstance(value, str) or (isinstance(value, dict) and all(isinstance(v, str) for v in value.values()))
             for value in part.values()

@@ -79,6 +79,9 @@ def test_parts() -> None:
     parts = [{"type": "text", "text": "What is this?"}, IMAGE]
     sent = json.dumps(parts).encode()
     assert contents(question(sent)) == [parts]
+    texts = json.dumps(parts[:1]).encode()
+    assert contents(question(texts)) == [texts.decode()]  # may be what was meant
+    assert contents(question(texts, more=TEMPERATURE)) == [parts[:1]]
     assert contents(question(b'"Be brief."', sent)) == ["Be brief.", parts]
     assert contents(question(b"Be brief.", sent)) == ["Be brief.", sent.decode()]  # one is no JSON, so none is
 
@@ -90,6 +93,7 @@ def test_parts() -> None:
         "[1, 2]",
         '[{"a": 1}]',
         '[{"type": 1}]',
+        '[{"type": "text"}]',
         '[{"type": "text", "text": [1]}]',
         '"a" and "b"',
         '"',
