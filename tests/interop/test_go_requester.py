@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import trio
 
+from aicn.domain.ids import PeerId
 from tests.fakes.endpoint import FakeEndpoint, answers, open_fake_endpoint, open_scripted, response
 from tests.fakes.hosts import until
 from tests.fakes.http import Client
@@ -224,7 +225,9 @@ async def test_a_node_that_dies_in_the_middle_of_a_stream(tmp_path: Path, go_pro
         assert b"event: error" in said
         assert b"1017" in said
         catalog = world.ours.node.directory.catalog
-        await until(lambda: catalog.offer(world.go.id) is None, seconds=EVENT_S)  # it is not even heard of any more
+        await until(
+            lambda: catalog.offer(PeerId(world.go.id)) is None, seconds=EVENT_S
+        )  # it is not even heard of any more
         began = trio.current_time()
         assert (await world.ask("/peer"))["code"] in (1004, 1005)
         assert trio.current_time() - began < 5
