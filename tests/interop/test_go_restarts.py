@@ -50,8 +50,13 @@ async def go_asks(go: GoPeer, ours: Daemon) -> bool:
 
 
 async def we_ask(ours: Daemon, go: GoPeer) -> bool:
-    with trio.move_on_after(1):
-        return bool((await ours.post("/chat/completion", chat(go.id))).json()["code"] == 0)
+    """What it offers, over the topic; and a chat, over a stream."""
+    with trio.move_on_after(2):
+        answers = [
+            (await ours.post("/ai/project/peer", {"node_id": go.id})).json(),
+            (await ours.post("/chat/completion", chat(go.id))).json(),
+        ]
+        return all(one["code"] == 0 for one in answers)
     return False
 
 
