@@ -22,14 +22,20 @@ class Errands:
         self._most = most  # that wait; others are turned away
         self._waiting: dict[PeerId, None] = {}
         self._running: set[PeerId] = set()
+        self._again: set[PeerId] = set()  # of them, once they are done
         self._ready = trio.Semaphore(0)  # as many as wait
 
     def __contains__(self, node: PeerId) -> bool:
         return node in self._waiting or node in self._running
 
-    def add(self, node: PeerId) -> bool:
-        """Have it done; False when there are too many already. Does nothing while the same waits or runs."""
+    def add(self, node: PeerId, *, again: bool = False) -> bool:
+        """Have it done; False when there are too many already. Does nothing while the same waits or runs.
+
+        `again`: what runs may be over with things as they were; then it is done once more.
+        """
         if node in self:
+            if again and node in self._running:
+                self._again.add(node)
             return True
         if len(self._waiting) >= self._most:
             return False
@@ -55,3 +61,6 @@ class Errands:
                 log.exception("%s: node %s", self._what, node)
             finally:
                 self._running.discard(node)
+                if node in self._again:
+                    self._again.discard(node)
+                    self.add(node)

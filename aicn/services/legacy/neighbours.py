@@ -139,7 +139,7 @@ class Neighbours:
         for tell in self._met:
             tell(legacy)
         if legacy and self._keeps:
-            self._questions.add(peer)
+            self._questions.add(peer, again=True)
 
     def _is_legacy(self, peer: PeerId) -> bool:
         """Whether a member of the topic is known to make no offers of its own."""

@@ -41,6 +41,27 @@ async def test_each_node_once_and_a_few_at_a_time(autojump_clock: MockClock) -> 
         nursery.cancel_scope.cancel()
 
 
+async def test_what_has_changed_meanwhile_is_done_again(autojump_clock: MockClock) -> None:
+    began: list[tuple[str, float]] = []
+    start = trio.current_time()
+
+    async def do(node: PeerId) -> None:
+        began.append((node, trio.current_time() - start))
+        await trio.sleep(1)
+
+    errands = Errands("testing", do, at_once=2, most=2)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(errands.run)
+        assert errands.add(A, again=True)
+        await trio.sleep(0.5)
+        for _ in range(3):
+            assert errands.add(A, again=True)
+        assert errands.add(B, again=True)
+        await trio.sleep(5)
+        nursery.cancel_scope.cancel()
+    assert began == [(A, 0), (B, 0.5), (A, 1)]
+
+
 async def test_one_that_fails_ends_itself_only(caplog: pytest.LogCaptureFixture) -> None:
     done: list[str] = []
 
