@@ -33,10 +33,7 @@ _MOST_UNANSWERED = 32  # questions to one node: what go's queue for messages tha
 _MOST_WAITING = 1000  # for one of these places
 _LOOK_S = 1.0  # how often it is looked whether a node is still there that was connected when it was asked
 _GONE_S = 4  # looks in a row without it: it may come back by itself
-_NOT_CARRIED = {
-    Kind.EMBEDDING: "embeddings",
-    Kind.IMAGE_EDIT: "edits of images",
-}
+_CARRIED = frozenset({Kind.CHAT, Kind.IMAGE_GENERATION})
 
 OpenProxy = Callable[[PeerId, InferenceRequest], Awaitable[Answer]]  # a chat over a stream
 
@@ -102,8 +99,9 @@ class Asking:
 
     async def open(self, peer: PeerId, request: InferenceRequest) -> Answer:
         """The answer of `peer`. Unsupported: nodes of the existing network have no such requests, or it needs more than they carry."""
-        if (what := _NOT_CARRIED.get(request.kind)) is not None or request.parts:
-            raise Unsupported(f"peer {peer} speaks only the old protocol, which does not carry {what or 'files'}")
+        if request.kind not in _CARRIED or request.parts:
+            what = "files" if request.kind in _CARRIED else f"requests of kind {request.kind.name.lower()}"
+            raise Unsupported(f"peer {peer} speaks only the old protocol, which does not carry {what}")
         if request.kind is Kind.IMAGE_GENERATION:
             return await self._images(peer, request)
         if await self._dialects.of(peer) is Dialect.PROXY:

@@ -209,8 +209,9 @@ async def test_images(world: World, autojump_clock: MockClock) -> None:
 @pytest.mark.parametrize(
     ("make", "error", "words"),
     [
-        (lambda: a_request(kind=Kind.EMBEDDING), Unsupported, "embeddings"),
-        (lambda: replace(an_image(), kind=Kind.IMAGE_EDIT), Unsupported, "edits of images"),
+        (lambda: a_request(kind=Kind.EMBEDDING), Unsupported, "kind embedding"),
+        (lambda: a_request(kind=Kind.COMPLETION), Unsupported, "kind completion"),
+        (lambda: replace(an_image(), kind=Kind.IMAGE_EDIT), Unsupported, "kind image_edit"),
         (lambda: replace(a_request(), parts=(Part("image", "a", "image/png", b""),)), Unsupported, "files"),
         (lambda: an_image(response_format="b64_json"), Unsupported, "response_format"),
         (lambda: replace(an_image(), stream=True), Unsupported, "stream"),
