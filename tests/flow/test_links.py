@@ -53,6 +53,8 @@ async def test_a_peer_that_nobody_knows() -> None:
     async with open_test_host() as a:
         assert a.links.link(NOBODY) == NOTHING_KNOWN
         assert a.links.protocols_of(NOBODY) == frozenset()
+        assert a.links.agent_of(NOBODY) == ""
+        assert not a.links.is_identified(NOBODY)
         assert await a.links.measure(NOBODY) == NO_ANSWER
 
 
@@ -99,7 +101,10 @@ async def test_who_comes_and_goes_is_told() -> None:
                 await a.connect(full_address(b))
                 await until(lambda: ("joined", b.id) in log.events)
                 assert ECHO in a.links.protocols_of(b.id)
+                assert a.links.is_identified(b.id)
+                assert a.links.agent_of(b.id) == "aicn/test"
             await until(lambda: log.events[-1] == ("lost", b.id))
+            assert not a.links.is_identified(b.id)
             assert log.events.count(("lost", b.id)) == 1
 
 

@@ -19,7 +19,7 @@ from aicn.domain.ids import PeerId
 from aicn.domain.inference import Chunk, End, InferenceRequest, Kind
 from aicn.domain.nodes import Connectivity, NodeInfo
 from aicn.domain.registration import Project
-from aicn.errors import AicnError, Busy, DeadlineExceeded, Unreachable, Unsupported
+from aicn.errors import AicnError, Busy, DeadlineExceeded, TooLarge, Unreachable, Unsupported
 from aicn.services.legacy.conversation import ANSWER_S, Conversation
 from aicn.services.legacy.dialect import Dialect, Dialects
 from aicn.services.ports import Answer, Links
@@ -143,7 +143,10 @@ class Asking:
         if not self._connected(peer):
             await self._remembered(peer, Type.PEER_IDENTITY)
         within_s = min(ANSWER_S, request.deadline - trio.current_time())
-        return await self._question(peer, kind, question, within_s=within_s, sealed=True)
+        try:
+            return await self._question(peer, kind, question, within_s=within_s, sealed=True)
+        except TooLarge as error:  # another node may take it in another way
+            raise Unsupported(f"peer {peer} is asked over the topic: {error.message}") from None
 
     async def _question(
         self, peer: PeerId, kind: Type, question: bytes, *, within_s: float, sealed: bool = False

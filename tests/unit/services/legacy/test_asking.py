@@ -14,7 +14,16 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from aicn.domain.ids import PeerId
 from aicn.domain.inference import InferenceRequest, Kind, Part, Usage
 from aicn.domain.registration import Project
-from aicn.errors import AicnError, Busy, DeadlineExceeded, InvalidRequest, ModelFailed, Unreachable, Unsupported
+from aicn.errors import (
+    AicnError,
+    Busy,
+    DeadlineExceeded,
+    InvalidRequest,
+    ModelFailed,
+    TooLarge,
+    Unreachable,
+    Unsupported,
+)
 from aicn.services.legacy import asking
 from aicn.services.legacy.asking import Asking
 from aicn.services.legacy.dialect import Dialects
@@ -243,6 +252,17 @@ async def test_a_node_that_is_only_heard_of_proves_that_it_is_there(world: World
     with pytest.raises(DeadlineExceeded):
         await world.asking.open(PEER, a_request())
     assert trio.current_time() - began == pytest.approx(asking._MEMORY_S, rel=0.1)
+
+
+async def test_what_the_topic_has_no_room_for_may_go_to_another_node(world: World, autojump_clock: MockClock) -> None:
+    world.links.join(PEER, chat_proxy.PROTOCOL)
+
+    async def refuse(kind: Type, question: bytes) -> bytes:
+        raise TooLarge("topic: too large")
+
+    world.tell = refuse
+    with pytest.raises(Unsupported, match="over the topic: topic: too large"):
+        await world.asking.open(PEER, an_image())
 
 
 async def test_a_node_that_dies_meanwhile(world: World, autojump_clock: MockClock) -> None:
