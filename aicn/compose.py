@@ -61,6 +61,7 @@ from aicn.services.legacy.proxy import ProxyRequester, ProxyWorker
 from aicn.services.models import Models
 from aicn.services.nodes import Nodes
 from aicn.services.registration import Registration
+from aicn.services.routing import Router
 from aicn.services.worker import Worker
 from aicn.storage.addresses import Addresses
 from aicn.storage.database import open_database
@@ -166,7 +167,7 @@ async def open_node(config: Config) -> AsyncIterator[Node]:
                 registration=registration,
                 worker=worker,
                 inference=requests,
-                dispatch=Dispatch(directory.catalog, requests),
+                dispatch=Dispatch(directory.catalog, requests, Router(host.id, limits)),
                 nodes=nodes,
                 directory=directory,
                 models=Models(directory.catalog, since=time.time()),

@@ -1,4 +1,4 @@
-"""Requests by project and model: the directory says who offers the model, and they are asked one after the other.
+"""Requests by project and model: the directory says who offers the model, the router in which order they are asked.
 
 Another node is asked only while nothing of an answer has come: a client that has seen a beginning cannot be given another one.
 """
@@ -14,11 +14,14 @@ import trio
 from aicn.domain.ids import PeerId
 from aicn.domain.inference import Chunk, InferenceRequest, Kind
 from aicn.domain.offers import Provider
-from aicn.errors import AicnError, Busy, DeadlineExceeded, Fault, ModelFailed, NoNode, UnknownNode
+from aicn.domain.routing import Verdict
+from aicn.errors import AicnError, Busy, DeadlineExceeded, Fault, InvalidRequest, ModelFailed, NoNode, UnknownNode
 from aicn.services.ports import Answer
+from aicn.services.routing import Router
 
 log = logging.getLogger(__name__)
 
+_CANDIDATES = 128  # nodes that are ranked for one request, the nearest
 _ATTEMPTS = 5  # nodes asked for one request: when so many fail, it is the request or the network
 _REASON_CHARS = 160  # of what one node said, so that the message about all of them stays a line
 
@@ -27,7 +30,7 @@ class Directory(Protocol):
     """Who offers what."""
 
     def providers(self, project: str, model: str | None, *, kind: Kind | None = None, most: int) -> Sequence[Provider]:
-        """At most `most` nodes, this one included, in the order in which to ask them."""
+        """At most `most` nodes, this one included, the nearest first."""
 
 
 class Asking(Protocol):
@@ -38,48 +41,66 @@ class Asking(Protocol):
 
 
 class BegunAnswer(Answer):
-    """An answer whose first chunk has been received already."""
+    """An answer whose first chunk has been received already. The router is told how it goes on."""
 
-    def __init__(self, answer: Answer, first: Chunk) -> None:
+    def __init__(self, answer: Answer, first: Chunk, provider: Provider, router: Router) -> None:
         self.node = answer.node
         self.accepted = answer.accepted
         self._answer = answer
         self._first: Chunk | None = first
+        self._provider = provider
+        self._router = router
+        self._began = trio.current_time()
+        self._chunks = 1
+        self._over = False
 
     async def receive(self) -> Chunk:
         if (first := self._first) is not None:
             self._first = None
             return first
         try:
-            return await self._answer.receive()
+            chunk = await self._answer.receive()
         except trio.EndOfChannel:
             self.end = self._answer.end
+            self._finish(None)
             raise
+        except AicnError as error:
+            self._finish(error)
+            raise
+        self._chunks += 1
+        return chunk
 
     async def aclose(self) -> None:
+        self._finish(None)
         await self._answer.aclose()
+
+    def _finish(self, error: AicnError | None) -> None:
+        if not self._over:
+            self._over = True
+            seconds = trio.current_time() - self._began
+            self._router.ended(self._provider, error=error, chunks=self._chunks, seconds=seconds)
 
 
 class Dispatch:
     """Finds a node that answers."""
 
-    def __init__(self, directory: Directory, inference: Asking) -> None:
+    def __init__(self, directory: Directory, inference: Asking, router: Router) -> None:
         self._directory = directory
         self._inference = inference
+        self._router = router
 
     async def open(self, request: InferenceRequest) -> Answer:
         """An answer that has begun, of the first node that gives one.
 
-        NoNode when nobody offers the model or all have failed, DeadlineExceeded when the request's own time is over, and at once
-        whatever is the caller's fault. Cancelled, it abandons the node that it is at.
+        NoNode when nobody offers the model or all have failed, InvalidRequest when it is too long for all of them, DeadlineExceeded
+        when the request's own time is over, and at once whatever is the caller's fault. Cancelled, it abandons the node that it
+        is at.
         """
-        providers = self._directory.providers(request.project, request.model, kind=request.kind, most=_ATTEMPTS)
-        if not providers:
-            raise NoNode(f"no node offers model {request.model} of project {request.project}")
+        asked, _ = self.route(request)
         failures: list[tuple[PeerId, AicnError]] = []
-        for provider in providers:
+        for provider in asked[:_ATTEMPTS]:
             try:
-                return await self._begin(provider.node, request)
+                return await self._begin(provider, request)
             except AicnError as error:
                 if _is_the_callers(error):
                     raise
@@ -93,17 +114,47 @@ class Dispatch:
             retry_after=min(waits, default=None),
         )
 
-    async def _begin(self, node: PeerId, request: InferenceRequest) -> Answer:
-        answer = await self._inference.open(node, request)
+    def route(self, request: InferenceRequest) -> tuple[list[Provider], list[Verdict]]:
+        """Whom `open` would ask for the request now, in that order, and why. Errors as there."""
+        providers = self._directory.providers(request.project, request.model, kind=request.kind, most=_CANDIDATES)
+        if not providers:
+            raise NoNode(f"no node offers model {request.model} of project {request.project}")
+        asked, verdicts = self._router.rank(request, providers)
+        if not asked:
+            longest = max(provider.model.context for provider in providers)
+            raise InvalidRequest(
+                f"the prompt and the answer asked for are longer than any node takes ({longest} tokens)"
+            )
+        return asked, verdicts
+
+    async def _begin(self, provider: Provider, request: InferenceRequest) -> Answer:
+        began = trio.current_time()
+        self._router.started(provider)
+        failure: AicnError | None = None
+        answered = False
         try:
-            first = await answer.receive()
-        except trio.EndOfChannel:
-            await answer.aclose()
-            raise ModelFailed("it answered nothing") from None
-        except BaseException:
-            await answer.aclose()
+            answer = await self._inference.open(provider.node, request)
+            first = await _first_of(answer)
+            answered = True
+        except AicnError as error:
+            failure = error
             raise
-        return BegunAnswer(answer, first)
+        finally:
+            if not answered:
+                self._router.ended(provider, error=failure, chunks=0, seconds=0.0)
+        self._router.first_chunk(provider, request, trio.current_time() - began)
+        return BegunAnswer(answer, first, provider, self._router)
+
+
+async def _first_of(answer: Answer) -> Chunk:
+    try:
+        return await answer.receive()
+    except trio.EndOfChannel:
+        await answer.aclose()
+        raise ModelFailed("it answered nothing") from None
+    except BaseException:
+        await answer.aclose()
+        raise
 
 
 def _is_the_callers(error: AicnError) -> bool:

@@ -21,6 +21,7 @@ from aicn.wire import inference as wire
 from tests.fakes.endpoint import Scripted, answers, http_chunk, open_scripted, response, stream_head
 from tests.fakes.hosts import until
 from tests.fakes.http import Reply
+from tests.fakes.routers import AsGiven
 from tests.fakes.whole import Whole, open_whole
 
 PLAIN = b'{"choices":[{"index":0,"message":{"role":"assistant","content":"Hi"},"finish_reason":"stop"}]}'
@@ -76,7 +77,7 @@ async def a_world(directory: Path) -> AsyncIterator[World]:
             for worker in (first, second):
                 await asker.connect(worker)
             ordered = InOrder(asker.node.directory.catalog, [first.id, second.id])
-            yield World(asker, first, second, Dispatch(ordered, asker.node.inference))
+            yield World(asker, first, second, Dispatch(ordered, asker.node.inference, AsGiven()))
 
 
 def a_request(body: dict[str, object] = STREAM) -> InferenceRequest:

@@ -29,6 +29,7 @@ from aicn.errors import (
 from aicn.services.dispatch import Dispatch
 from aicn.services.ports import Answer
 from tests.fakes.answers import ScriptedAnswer, Step
+from tests.fakes.routers import AsGiven
 
 NODES = [PeerId(f"16Uiu2HAm{name * 37}{number:08}") for number, name in enumerate("ABCDEFG")]
 
@@ -41,7 +42,7 @@ class Network:
         self.asked: list[PeerId] = []
         self.answers: list[ScriptedAnswer] = []
         self.questions: list[tuple[str, str | None, Kind | None]] = []
-        self.dispatch = Dispatch(self, self)
+        self.dispatch = Dispatch(self, self, AsGiven())
 
     def providers(self, project: str, model: str | None, *, kind: Kind | None = None, most: int) -> list[Provider]:
         self.questions.append((project, model, kind))
