@@ -55,7 +55,7 @@ class Document:
 
 
 def _make() -> bytes:
-    from aicn.gateway.v0.openapi import document  # pydantic: 0.1 s and some megabytes, only for those who look
+    from aicn.gateway.openapi import document  # pydantic: 0.1 s and some megabytes, only for those who look
 
     return json.dumps(document(), ensure_ascii=False).encode()
 

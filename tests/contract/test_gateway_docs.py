@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from aicn.config.schema import Config, Http
-from aicn.gateway.v0.openapi import document
+from aicn.gateway.openapi import document
 from tests.fakes.http import serving
 from tests.fakes.node import FakeNode
 

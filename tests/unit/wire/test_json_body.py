@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aicn.errors import InvalidRequest, MalformedBody
-from aicn.wire.json_body import DEEPEST, take
+from aicn.wire.json_body import DEEPEST, JsonObject, take
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
 values = st.recursive(
@@ -140,3 +140,23 @@ def test_not_an_object(body: bytes) -> None:
 def test_a_member_given_twice(body: bytes) -> None:
     with pytest.raises(InvalidRequest, match="given twice"):
         take(body, "node_id")
+
+
+@given(written(), st.dictionaries(names, values, max_size=3))
+def test_members_change_where_they_stand(case: tuple[dict[str, object], bytes], changes: dict[str, object]) -> None:
+    _, body = case
+    whole = json.loads(body)
+    parsed = JsonObject(body)
+    made = parsed.changed(changes)
+    assert json.loads(made) == whole | changes
+    assert list(json.loads(made)) == [*whole, *(name for name in changes if name not in whole)]
+    if not changes:
+        assert made is body
+
+
+def test_what_is_not_changed_stays_byte_for_byte() -> None:
+    body = b' { "model" : "P/M",\n"n":1.50e1, "s":"\\u00e9", "x":{"model":"P/M"} } \n'
+    parsed = JsonObject(body)
+    assert parsed.changed({"model": "M"}) == body.replace(b'"model" : "P/M"', b'"model":"M"')
+    assert parsed.changed({"new": [1]}) == body.replace(b'"P/M"} }', b'"P/M"},"new":[1] }')
+    assert JsonObject(b" { } ").changed({"a": "é"}) == b' {"a":"\\u00e9" } '
