@@ -40,6 +40,7 @@ _NOT_PASSED_ON = frozenset(
     )
 )
 
+
 class Worker:
     """The side that has the model: bytes of a request in, bytes of an answer out."""
 
