@@ -13,6 +13,7 @@ import trio
 from tests.hostile.abuses import (
     announcing,
     answering,
+    conversing,
     dialled,
     gossip,
     handshake,
@@ -33,6 +34,7 @@ pytestmark = pytest.mark.e2e
 _MODULES = (
     announcing,
     answering,
+    conversing,
     dialled,
     gossip,
     handshake,

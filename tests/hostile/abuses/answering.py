@@ -17,6 +17,7 @@ from aicn.wire import inference as wire
 from aicn.wire.framing import encode_frame
 from aicn.wire.pb import inference_pb2 as pb
 from aicn.wire.pb.failure_pb2 import Failure
+from tests.hostile.abuses.identifying import IDENTIFY, claim
 from tests.hostile.attacker import Attacker, new_key, read_to_end, varint
 from tests.hostile.table import POUR_S, abuse
 
@@ -62,6 +63,8 @@ async def lie_in_wait(attacker: Attacker, key: KeyPair, script: Script) -> None:
         if hello.startswith(proposal(wire.PROTOCOL)):
             await stream.send_all(proposal(wire.PROTOCOL))
             await script(stream)
+        elif hello.startswith(proposal(IDENTIFY)):
+            await claim(stream, wire.PROTOCOL)
         else:
             stream.abort()
 
@@ -241,6 +244,8 @@ async def asked_node_lies_about_its_projects(attacker: Attacker) -> None:
                 await stream.send_all(proposal(protocol.decode()) + data)
                 stream.send_eof()
                 await read_to_end(stream)
+            elif hello.startswith(proposal(IDENTIFY)):
+                await claim(stream, protocol.decode())
             else:
                 stream.abort()
 

@@ -44,6 +44,13 @@ def someones_addresses(count: int) -> list[bytes]:
     ]
 
 
+async def claim(stream: YamuxStream, *protocols: str) -> None:
+    """Answer identify: all that is served here are `protocols`."""
+    said = Identify(protocols=protocols, agent_version="aicn/hostile")
+    await stream.send_all(proposal(IDENTIFY) + message(said.SerializeToString()))
+    stream.send_eof()
+
+
 @abuse
 async def identify_of_megabytes(attacker: Attacker) -> None:
     """An answer of 16 MiB, announced or not."""
