@@ -49,6 +49,8 @@ from aicn.services import wallet
 from aicn.wire import completion, control, failure, form, framing, images, inference, json_body, offers, sse
 from aicn.wire.legacy import bodies, chat, chat_proxy, envelope, sealing
 from aicn.wire.legacy.envelope import Type
+from aicn.wire.openai import answers as openai_answers
+from aicn.wire.openai import requests as openai
 from aicn.wire.pb import failure_pb2
 from aicn.wire.v0 import images as v0_images
 from aicn.wire.v0 import inference as v0_inference
@@ -208,6 +210,11 @@ _PROOF = (
     b'{"wallet":"0x1a642f0E3c3aF545E7AcBD38b07251B3990914F1","hash":"0x5c","signature":"0x91dce71d0a6c6e6b9153d7e069e59e5337fa001957c5a0e8'
     b'5424821590931e9f55a478726bc1e697e061a8efd67a38425281108383b396b5359d6116a4ef9e631b"}'
 )
+_FORM = (
+    b'--B\r\nContent-Disposition: form-data; name="model"\r\n\r\nM\r\n'
+    b'--B\r\nContent-Disposition: form-data; name="prompt"\r\n\r\nx\r\n'
+    b'--B\r\nContent-Disposition: form-data; name="image"; filename="a.png"\r\n\r\npng\r\n--B--\r\n'
+)
 _IMAGE = (
     b'{"node_id":"16Uiu2HAm3cuhhRL2msUuLF62KRSfneFDx94RsuouyW25Ho42cFMq","project":"P","model":"M","prompt":"x","n":2,'
     b'"size":"1x1","width":1,"height":1,"ipfs_node":"","response_format":"url","image":"http://x/1.png"}'
@@ -314,6 +321,28 @@ DECODERS = {
         lambda data: json_body.take(data, "node_id", "project"), (MalformedBody, InvalidRequest), (_CHAT,)
     ),
     "chat": Decoder(v0_inference.decode_chat, (MalformedBody, InvalidRequest), (_CHAT,)),
+    "openai chat": Decoder(openai.decode_chat, (MalformedBody, InvalidRequest), (_CHAT,)),
+    "openai completion": Decoder(
+        lambda data: openai.decode_completion(data).body_for("x"),
+        (MalformedBody, InvalidRequest),
+        (b'{"model":"P/M","prompt":["x"],"stream":true}',),
+    ),
+    "openai embedding": Decoder(openai.decode_embedding, (MalformedBody, InvalidRequest), (_EMBED,)),
+    "openai image": Decoder(
+        lambda data: openai.decode_image(data, Kind.IMAGE_EDIT).body_for("x"),
+        (MalformedBody, InvalidRequest),
+        (_IMAGE,),
+    ),
+    "openai form": Decoder(
+        lambda data: openai.decode_edit_form(data, "multipart/form-data; boundary=B"),
+        (MalformedBody, InvalidRequest),
+        (_FORM,),
+    ),
+    "openai images": Decoder(
+        lambda data: openai_answers.encode_images(data, source="node x"),
+        (ModelFailed,),
+        (b'{"created":7,"choices":[{"b64_json":"AA"},{"url":"data:,"}]}',),
+    ),
     "embed": Decoder(v0_inference.decode_embed, (MalformedBody, InvalidRequest), (_EMBED,)),
     "register": Decoder(
         v0_registration.decode_register,
