@@ -42,7 +42,6 @@ log = logging.getLogger(__name__)
 ANSWER_S = 120.0  # how long nodes of the existing network wait for an answer, and we for theirs
 _TELL_S = 2.0  # of it, for the word that there is no answer in time
 _MOST_WAITING = 4096  # questions of ours without an answer
-_ANSWERS, _ANSWERS_BURST = 500.0, 1000.0  # per second and at once, to one node: half of what is published at all
 _REFUSALS, _REFUSALS_BURST = 10.0, 100.0  # of them, of questions that there are too many of, or that are none
 
 
@@ -79,7 +78,6 @@ class Conversation:
         self._topic = topic
         self._waiting: dict[str, _Waiting] = {}  # by id
         self._at_work = AtWork()
-        self._answers = Rates(rate=_ANSWERS, burst=_ANSWERS_BURST)
         self._refusals = Rates(rate=_REFUSALS, burst=_REFUSALS_BURST)
         self._stopping = False
 
@@ -172,8 +170,12 @@ class Conversation:
             log.exception("a heartbeat of %s", envelope.sender)
 
     def _take(self, envelope: Envelope, answer: Answer, nursery: trio.Nursery) -> None:
-        """A question. What one node asks beyond all measure is not answered at all, or it would fill the topic for everybody."""
-        if self._at_work.has(envelope) or not self._answers.allow(envelope.sender):
+        """A question.
+
+        Answers go out as fast as the topic is published on, in turn: who asks faster than that has all its places at work taken, so
+        that a load of many clients is slowed down and loses nothing, while a flood is refused, most of it in silence.
+        """
+        if self._at_work.has(envelope):
             return
         try:
             if self._stopping:
