@@ -33,11 +33,14 @@ from aicn.services.offer_index import OfferIndex, is_full
 
 MOST_OFFERS = 10_000  # nodes
 MOST_WEIGHT = 64 << 20  # bytes that all offers may take in memory, roughly
+_MODEL_WEIGHT = 400  # bytes of a model beside its text
 FRESH_S = 600.0  # how long what a heartbeat names counts, as with nodes of the existing network
 KNOWN_S = 86_400.0  # how long its node is known, likewise
-_MODEL_WEIGHT = 400  # bytes of a model beside its text
 _MOST_TOMBSTONES = 20_000
-_TOMBSTONE_S = LONGEST_LIFE_S + 2 * SKEW_S  # the latest that an offer of before can expire, by our clock
+_TOMBSTONE_S = {  # by whether it is of heartbeats: the latest that what was said before can be over, by our clock
+    False: LONGEST_LIFE_S + 2 * SKEW_S,
+    True: FRESH_S + SKEW_S,
+}
 _MOST_GIVING_WAY = 64  # heartbeats looked at to find room for one more
 _OWN = Link(Connectivity.CONNECTED, 0.0)
 _NEARER = {  # the order in which nodes are tried
@@ -73,7 +76,7 @@ class Catalog:
         self._link = link
         self._clock = clock
         self._held: dict[PeerId, _Held] = {}
-        self._tombstones: dict[PeerId, _Tombstone] = {}
+        self._tombstones: dict[tuple[PeerId, bool], _Tombstone] = {}  # True: of a node's heartbeats
         self._weight = 0
         self._next_expiry = math.inf  # not later than the first one's
         self._signed: set[bytes] = set()
@@ -104,19 +107,18 @@ class Catalog:
         held = self._held.get(offer.node)
         if held is not None and not held.offer.legacy and offer.seq <= held.offer.seq:
             return False
-        tombstone = self._tombstones.get(offer.node)
+        tombstone = self._tombstones.get((offer.node, False))
         if tombstone is not None and offer.seq <= tombstone.seq and not (first_hand and tombstone.lost):
             return False
         if offer.leaving:
-            self._tombstones.pop(offer.node, None)
             if held is None or not held.offer.legacy or held.offer.seq <= offer.seq:
                 self._forget(offer.node)
-            self._bury(offer.node, offer.seq, lost=False)
+            self._bury(offer, lost=False)
             return True
         new = _Held(offer, signed, until, _weight(offer, signed))
         if not self._make_room(new, held):
             return False
-        self._tombstones.pop(offer.node, None)
+        self._tombstones.pop((offer.node, False), None)
         self._hold(new)
         return True
 
@@ -134,12 +136,16 @@ class Catalog:
             offer = replace(offer, seq=0 if held is None else held.offer.seq)
             if held is not None and held.offer.projects == offer.projects:
                 signed = held.signed
-        elif node in self._tombstones and offer.seq <= self._tombstones[node].seq:
+        elif any(
+            offer.seq <= self._tombstones[key].seq for key in ((node, False), (node, True)) if key in self._tombstones
+        ):
             return False
         elif held is not None and offer.seq <= held.offer.seq:
             if offer.seq < held.offer.seq or signed == held.signed:
                 return False
             offer = replace(offer, expires=min(offer.expires, held.offer.expires))
+        if offer.expires <= self._clock():
+            offer = _faded(offer)
         new = _Held(offer, signed, _end(offer), _weight(offer, signed))
         if new.until <= self._clock() or not self._make_room(new, held):
             return False
@@ -170,14 +176,11 @@ class Catalog:
         held = self._held.get(node)
         if node == self.own or held is None or held.offer.seq > seq:
             return False
-        before = self._tombstones.pop(node, None)
         self._forget(node)
         if for_good:
-            self._bury(node, held.offer.seq, lost=True)
+            self._bury(held.offer, lost=True)
         else:
-            del self._tombstones[node]
-        if before is not None:
-            self._bury(node, before.seq, lost=before.lost)
+            del self._tombstones[node, held.offer.legacy]
         return True
 
     def expire(self) -> None:
@@ -187,8 +190,8 @@ class Catalog:
             return
         for node in [node for node, held in self._held.items() if held.until <= now]:
             self._fade(node)
-        for node in [node for node, one in self._tombstones.items() if one.until <= now]:
-            del self._tombstones[node]
+        for key in [key for key, one in self._tombstones.items() if one.until <= now]:
+            del self._tombstones[key]
         ends = [*(one.until for one in self._held.values()), *(one.until for one in self._tombstones.values())]
         self._next_expiry = min(ends, default=math.inf)
 
@@ -295,7 +298,7 @@ class Catalog:
             weight -= held.weight
             count -= 1
             self._forget(node)
-            self._bury(node, held.offer.seq, lost=True)
+            self._bury(held.offer, lost=True)
         return weight <= MOST_WEIGHT and count <= MOST_OFFERS
 
     def _giving_way(self, new: Offer) -> list[PeerId]:
@@ -335,22 +338,18 @@ class Catalog:
         """Hold nothing of the node any more, nor take what is older than what was held."""
         held = self._remove(node)
         if held is not None:
-            self._bury(node, held.offer.seq, lost=False)
+            self._bury(held.offer, lost=False)
             self._order = None
             self._tell(node)
 
     def _fade(self, node: PeerId) -> None:
         """What is held of the node is over; of a heartbeat's node remains that it was there."""
-        offer = self._held[node].offer
-        if not offer.legacy or not offer.projects:
-            self._forget(node)
-            return
-        offer = replace(offer, projects=(), node_type=offer.node_type & ~NodeType.MODEL)
-        signed = self._held[node].signed
-        if _end(offer) <= self._clock():
-            self._forget(node)
+        held = self._held[node]
+        left = _faded(held.offer)
+        if held.offer.legacy and _end(left) > self._clock():
+            self._hold(_Held(left, held.signed, _end(left), _weight(left, held.signed)))
         else:
-            self._hold(_Held(offer, signed, _end(offer), _weight(offer, signed)))
+            self._forget(node)
 
     def _remove(self, node: PeerId) -> _Held | None:
         held = self._held.pop(node, None)
@@ -361,12 +360,11 @@ class Catalog:
             self._index.remove(held.offer)
         return held
 
-    def _bury(self, node: PeerId, seq: int, *, lost: bool) -> None:
-        before = self._tombstones.pop(node, None)
-        if before is not None and before.seq > seq:
-            seq, lost = before.seq, before.lost
-        until = self._clock() + _TOMBSTONE_S
-        self._tombstones[node] = _Tombstone(seq, until, lost)
+    def _bury(self, offer: Offer, *, lost: bool) -> None:
+        key = offer.node, offer.legacy
+        self._tombstones.pop(key, None)
+        until = self._clock() + _TOMBSTONE_S[offer.legacy]
+        self._tombstones[key] = _Tombstone(offer.seq, until, lost)
         self._next_expiry = min(self._next_expiry, until)
         if len(self._tombstones) > _MOST_TOMBSTONES:
             del self._tombstones[next(iter(self._tombstones))]
@@ -374,6 +372,11 @@ class Catalog:
     def _tell(self, node: PeerId) -> None:
         for tell in self._listeners:
             tell(node)
+
+
+def _faded(offer: Offer) -> Offer:
+    """What a heartbeat of some time ago says: that its node was there."""
+    return replace(offer, projects=(), node_type=offer.node_type & ~NodeType.MODEL)
 
 
 def _end(offer: Offer) -> float:

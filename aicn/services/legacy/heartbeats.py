@@ -12,6 +12,7 @@ is left is one for each change: so that also those hear it at once of whom this 
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Callable, Sequence
 from math import inf
@@ -21,9 +22,12 @@ import trio
 from aicn.domain.ids import PeerId
 from aicn.domain.offers import NodeType
 from aicn.domain.registration import Project
+from aicn.errors import AicnError
 from aicn.services.legacy.conversation import Conversation
 from aicn.wire.legacy import bodies
 from aicn.wire.legacy.envelope import HEARTBEAT
+
+log = logging.getLogger(__name__)
 
 PAUSE_S = 0.5  # between two: many registrations in a row make few of them
 NEWCOMERS_S = 2.0  # between two for newcomers, of whom there are many when a network starts
@@ -110,4 +114,7 @@ class Heartbeats:
         await self._say(projects, self._node_type | models)
 
     async def _say(self, projects: Sequence[Project], node_type: NodeType) -> None:
-        await self._conversation.broadcast(bodies.encode_projects(projects, node_type), HEARTBEAT)
+        try:
+            await self._conversation.broadcast(bodies.encode_projects(projects, node_type), HEARTBEAT)
+        except AicnError as error:
+            log.warning("nodes of the existing network were not told what this one offers: %s", error.message)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
@@ -16,7 +16,7 @@ from aicn.domain.inference import Kind
 from aicn.domain.nodes import Connectivity, Link
 from aicn.domain.offers import LONGEST_LIFE_S, SKEW_S, NodeType, Offer, OfferedModel, OfferedProject
 from aicn.services import catalog as module
-from aicn.services.catalog import Catalog
+from aicn.services.catalog import FRESH_S, KNOWN_S, Catalog
 
 OWN = PeerId("own")
 FAR = Link(Connectivity.NOT_CONNECTED, 0.0)
@@ -141,6 +141,164 @@ def test_nothing_outlives_what_was_signed_however_it_is_told(steps: list[tuple[o
     story = Story()
     for step in steps:
         story.step(*step)
+
+
+# ---- heartbeats of the existing network ----
+
+
+HEAR = st.tuples(st.just("hear"), st.sampled_from("ab"), st.integers(-5, 5), st.booleans(), st.booleans())
+LONG = st.tuples(st.just("pass"), st.sampled_from([FRESH_S, KNOWN_S]))
+
+
+class MixedStory(Story):
+    """The same with heartbeats, beside a catalog that hears none: what offers say must be the same in both."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.deaf = World()
+        self.spoken: dict[str, int] = {}  # the newest heartbeat that was taken of each node
+        self.lost: dict[str, int] = {}  # up to which one a node was found to be lost
+
+    def do_say(self, *said: Any) -> None:
+        self.said.append(self.world.offer(*said[:2], life=said[2], ahead=said[3], leaving=said[4]))
+        self.hear(self.said[-1], first_hand=False)
+
+    def hear(self, offer: Offer, *, first_hand: bool) -> None:
+        signed = b"%d" % self.said.index(offer)
+        taken = self.world.catalog.take(offer, signed, first_hand=first_hand)
+        assert taken is self.deaf.catalog.take(offer, signed, first_hand=first_hand)
+
+    def do_hear(self, node: str, second: int, empty: bool, first_hand: bool) -> None:
+        """`second`: of the clock of offers, whose numbers go from 1 to 6."""
+        held = self.world.catalog.offer(PeerId(node))
+        models = () if empty else (project("P", OfferedModel("M", None)),)
+        now = self.world.now
+        beat = Offer(PeerId(node), second, now, now + FRESH_S, NodeType.MODEL, models, legacy=True)
+        taken = self.world.catalog.hear(beat, b"%d %d" % (second, empty), first_hand=first_hand)
+        if held is not None and not held.legacy:
+            assert not taken
+        elif first_hand:
+            assert taken
+        elif taken:
+            assert second > self.lost.get(node, -6)
+            assert held is None or second >= held.seq
+            self.spoken[node] = second
+
+    def do_lose(self, node: str, seq: int, for_good: bool) -> None:
+        held = self.world.catalog.offer(PeerId(node))
+        dropped = self.world.catalog.lose(PeerId(node), seq, for_good=for_good)
+        assert dropped is (held is not None and held.seq <= seq)
+        if held is None or not held.legacy:
+            assert self.deaf.catalog.lose(PeerId(node), seq, for_good=for_good) is dropped
+        elif dropped and for_good:
+            self.lost[node] = held.seq
+
+    def do_pass(self, seconds: float) -> None:
+        self.world.now += seconds
+        self.deaf.now += seconds
+        self.lost.clear()
+
+    def check(self) -> None:
+        catalog, deaf = self.world.catalog, self.deaf.catalog
+        held = {node: offer for node in "ab" if (offer := catalog.offer(PeerId(node))) is not None}
+        for node in "ab":
+            offer = held.get(node)
+            if offer is None or offer.legacy:
+                assert deaf.offer(PeerId(node)) is None
+            else:
+                assert deaf.offer(PeerId(node)) == offer
+        legacy = {node for node, offer in held.items() if offer.legacy}
+        assert set(catalog.legacy_nodes()) == legacy
+        for node in legacy:
+            assert self.world.now < held[node].issued + (FRESH_S if held[node].projects else KNOWN_S)
+        assert catalog.nodes() == sorted(held)
+        assert sorted(self.world.providers()) == sorted(node for node, offer in held.items() if offer.projects)
+
+
+@settings(max_examples=400)
+@given(st.lists(SAY | REPEAT | LOSE | PASS | HEAR | HEAR | LONG, max_size=40))
+def test_heartbeats_never_change_what_offers_say(steps: list[tuple[object, ...]]) -> None:
+    story = MixedStory()
+    for step in steps:
+        story.step(*step)
+
+
+def beat(world: World, node: str = "a", *, ago: float = 0.0, models: Sequence[str] = ("M",)) -> Offer:
+    """A heartbeat of `ago` seconds ago, heard now."""
+    named = tuple(OfferedModel(name, None) for name in models)
+    projects = (project("P", *named),) if models else ()
+    seq = int(world.now - ago) * 1000
+    return Offer(PeerId(node), seq, world.now, world.now + FRESH_S, NodeType.MODEL, projects, legacy=True)
+
+
+def test_a_heartbeat_counts_for_ten_minutes_and_its_node_is_known_for_a_day() -> None:
+    world = World()
+    assert world.catalog.hear(beat(world), b"signed")
+    assert (world.providers(), world.catalog.nodes()) == (["a"], ["a"])
+    world.now += FRESH_S
+    assert (world.providers(), world.catalog.nodes(), world.catalog.projects()) == ([], ["a"], [])
+    offer = world.catalog.offer(PeerId("a"))
+    assert offer is not None
+    assert offer.node_type == NodeType(0)
+    assert world.catalog.signed(PeerId("a")) == b"signed"
+    world.now += KNOWN_S - FRESH_S - 1
+    assert world.catalog.nodes() == ["a"]
+    world.now += 1
+    assert (world.catalog.nodes(), world.catalog.legacy_nodes()) == ([], set())
+
+
+def test_two_heartbeats_of_one_second_count_in_their_order_and_live_no_longer() -> None:
+    world = World()
+    assert world.catalog.hear(beat(world, models=["M"]), b"1")
+    assert not world.catalog.hear(beat(world, models=["M"]), b"1")
+    world.now += 100
+    assert world.catalog.hear(beat(world, ago=100, models=["N"]), b"2")
+    assert not world.catalog.hear(beat(world, ago=101, models=["O"]), b"3")
+    assert world.catalog.models("P") == ["N"]
+    world.now += FRESH_S - 100
+    assert world.catalog.models("P") == []
+
+
+def test_a_node_that_was_lost_is_back_with_a_newer_heartbeat_or_an_answer() -> None:
+    world = World()
+    first = beat(world)
+    assert world.catalog.hear(first, b"1")
+    assert world.catalog.lose(PeerId("a"), first.seq)
+    assert not world.catalog.hear(first, b"1")
+    assert world.catalog.nodes() == []
+    world.now += 1
+    assert world.catalog.hear(beat(world), b"2")
+    assert world.catalog.lose(PeerId("a"), beat(world).seq)
+    assert world.catalog.hear(replace(first, seq=0), first_hand=True)
+    assert world.providers() == ["a"]
+
+
+def test_models_of_unknown_kind_are_found_for_what_such_nodes_can_do() -> None:
+    world = World()
+    world.catalog.hear(beat(world))
+    for kind in Kind:
+        expected = ["a"] if kind in (Kind.CHAT, Kind.IMAGE_GENERATION) else []
+        assert world.providers(kind=kind) == expected
+        assert world.providers(None, kind=kind) == expected
+    assert world.providers(kind=None) == ["a"]
+
+
+def test_heartbeats_of_strangers_find_room_only_where_nobody_else_needs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_OFFERS", 10)
+    world = World()
+    for number in range(20):
+        assert world.catalog.hear(beat(world, f"go {number}")) is (number < 10)
+    for number in range(4):
+        assert world.catalog.take(world.offer(f"native {number}"))
+    assert sorted(world.catalog.legacy_nodes()) == [f"go {number}" for number in range(4, 10)]
+    world.now += 1
+    assert world.catalog.hear(beat(world, "go 4"))  # is the one heard of last now
+    world.links["go 5"] = Link(Connectivity.CONNECTED, 0.01)
+    world.now += 100
+    assert not world.catalog.hear(beat(world, "go 50"))
+    world.now += FRESH_S
+    assert world.catalog.hear(beat(world, "go 50"))  # nothing has been heard of the others for ten minutes
+    assert "go 5" in world.catalog.nodes()
 
 
 def test_an_offer_of_the_future_is_not_taken_until_then() -> None:
