@@ -45,8 +45,9 @@ class PeerResponse(HttpResponse):
                 while not self.status:
                     await self._fill()
         except AnswerBroken as error:
+            how = error.message.removeprefix(f"{self._stream.peer}: ")
             raise ModelFailed(
-                f"{self.source} does not answer for this model: it has no such one, or its endpoint is down ({error.message})"
+                f"{self.source} does not answer for this model: it has no such one, or its endpoint is down ({how})"
             ) from None
         if scope.cancelled_caught:
             raise DeadlineExceeded(f"{self.source} did not begin its answer within {within:g} s")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import uuid
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 
@@ -27,6 +28,8 @@ from aicn.wire.legacy import chat_proxy
 from aicn.wire.legacy.failures import code_of
 
 _STREAMS = 60  # to one node at once: it resets more than 64 (go-libp2p's limit per peer and protocol)
+_LINGER_S = 30.0  # go nodes keep a stream that was given up before its answer began until their endpoint says something
+_LOOK_S = 1.0  # how often those who wait look whether such a place is free again
 _WAITING = 1024  # requests that wait for one of them, per node: as many as a gateway's clients may have open
 _UNSAID = (UnknownModel, EndpointDown, ProtocolViolation)  # told by a reset, as the original does
 _STATUS: dict[type[AicnError], int] = {
@@ -122,6 +125,9 @@ class ProxyRequester:
         self._peers = peers
         self._models = models
         self._admissions: dict[PeerId, Admission] = {}  # of nodes with which there is an exchange
+        self._abandoned: deque[tuple[float, PeerId, Ticket]] = (
+            deque()
+        )  # places taken until then, the first to be free first
 
     async def open(self, node: PeerId, request: InferenceRequest) -> Answer:
         """The answer of `node`, which has begun. Nothing of the request but its project, model and body goes there.
@@ -131,17 +137,35 @@ class ProxyRequester:
         """
         if request.kind is not Kind.CHAT or request.parts:
             raise Unsupported(f"peer {node} takes only chats in this way")
+        self._free_abandoned()
         ticket, _ = self._admissions.setdefault(node, Admission(concurrency=_STREAMS, queue=_WAITING)).enter()
-        leave = partial(self._leave, node, ticket)
+        asked = False
         try:
             with trio.CancelScope(deadline=request.deadline):
-                await ticket.wait()
+                await self._turn(ticket)
                 stream = await self._peers.open_stream(node, chat_proxy.PROTOCOL, limited=False)
-                return _PlacedAnswer(await self._models.open(stream, request), node, leave)
+                asked = True
+                answer = await self._models.open(stream, request)
+                return _PlacedAnswer(answer, node, partial(self._leave, node, ticket))
             raise DeadlineExceeded(f"the request's deadline has passed before peer {node} began its answer")
-        except BaseException:
-            leave()
+        except BaseException as error:
+            if asked and (isinstance(error, DeadlineExceeded) or not isinstance(error, AicnError)):
+                self._abandoned.append((trio.current_time() + _LINGER_S, node, ticket))
+            else:
+                self._leave(node, ticket)
             raise
+
+    async def _turn(self, ticket: Ticket) -> None:
+        while True:
+            with trio.move_on_after(_LOOK_S):
+                await ticket.wait()
+                return
+            self._free_abandoned()
+
+    def _free_abandoned(self) -> None:
+        while self._abandoned and self._abandoned[0][0] <= trio.current_time():
+            _, node, ticket = self._abandoned.popleft()
+            self._leave(node, ticket)
 
     def _leave(self, node: PeerId, ticket: Ticket) -> None:
         ticket.leave()

@@ -331,10 +331,13 @@ class ScriptedModels:
     def __init__(self) -> None:
         self.gate = trio.Event()
         self.failure: AicnError | None = None
+        self.silent = False
         self.answers: list[ScriptedAnswer] = []
 
     async def open(self, stream: PeerStream, request: InferenceRequest) -> Answer:
         await trio.lowlevel.checkpoint()
+        if self.silent:
+            await trio.sleep_forever()
         if self.failure is not None:
             raise self.failure
         self.answers.append(HeadedAnswer([b"a", self.gate, b"b"]))
@@ -389,6 +392,26 @@ async def test_sixty_at_once_and_the_others_in_turn() -> None:
             assert (len(models.answers), done) == (60, 0)
             models.gate.set()
         assert (len(models.answers), done) == (200, 200)
+        assert requester._admissions == {}
+
+
+async def test_a_place_given_up_before_the_answer_began_stays_taken_for_a_while(autojump_clock: MockClock) -> None:
+    async with a_requester() as (requester, models):
+        models.silent = True
+        with trio.move_on_after(1):
+            async with trio.open_nursery() as nursery:
+                for _ in range(30):
+                    nursery.start_soon(requester.open, THEM, a_request())
+        for _ in range(30):
+            with pytest.raises(DeadlineExceeded):
+                await requester.open(THEM, a_request(deadline=trio.current_time() + 0.01))
+        models.silent = False
+        began = trio.current_time()
+        answer = await requester.open(THEM, a_request())
+        assert trio.current_time() - began == pytest.approx(30, abs=2)
+        await answer.aclose()
+        await trio.sleep(30)
+        await (await requester.open(THEM, a_request())).aclose()
         assert requester._admissions == {}
 
 

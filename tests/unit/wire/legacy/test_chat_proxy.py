@@ -119,6 +119,15 @@ def test_a_body_that_is_too_large() -> None:
         )
 
 
+def test_a_body_in_crumbs() -> None:
+    worker = Worker(body_bytes=2**20)
+    worker.feed(b"POST /?model=M&project=P HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+    assert not worker.feed(b"1\r\nx\r\n" * 4000)
+    assert not worker.feed(b"1000\r\n" + b"x" * 4096 + b"\r\n")
+    with pytest.raises(ProtocolViolation, match="crumbs"):
+        worker.feed(b"1\r\nx\r\n" * 200)
+
+
 def test_what_is_not_for_the_requester_is_left_out() -> None:
     worker = Worker(body_bytes=1000)
     assert not worker.begun
