@@ -143,10 +143,14 @@ async def test_unknown_and_unreachable_nodes() -> None:
     async with open_test_host() as a:
         with pytest.raises(UnknownNode):
             await a.open_stream(PEER_OF_NOBODY, ECHO)
+        with pytest.raises(UnknownNode):
+            await a.reach(PEER_OF_NOBODY)
         with socket.socket() as unused:
             unused.bind(("127.0.0.1", 0))
             with pytest.raises(Unreachable, match="refused"):
                 await a.connect(f"/ip4/127.0.0.1/tcp/{unused.getsockname()[1]}/p2p/{PEER_OF_NOBODY}")
+            with pytest.raises(Unreachable):
+                await a.reach(PEER_OF_NOBODY)
         with pytest.raises(InvalidRequest):
             await a.connect(full_address(a))
         for junk in ("", "junk", "/ip4/127.0.0.1/tcp/1", "/ip4/127.0.0.1/udp/1/quic-v1/p2p/" + PEER_OF_NOBODY):
