@@ -3,6 +3,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any, cast
 
 import trio
@@ -29,6 +30,7 @@ class World:
         self.connected: set[PeerId] = {OTHER}
         self.members = [OTHER]
         self.answer: AicnError | float = 0.0  # of NODE: an error, or after so many seconds
+        self.reached = False  # whether NODE can be dialled
         self.asked: list[tuple[PeerId, OffersAsked]] = []
         self.said: list[Lost | Offer] = []
         this = cast("Any", self)
@@ -39,6 +41,13 @@ class World:
 
     def link(self, node: PeerId) -> Link:
         return Link(Connectivity.CONNECTED if node in self.connected else Connectivity.NOT_CONNECTED, 0.0)
+
+    async def measure(self, node: PeerId) -> Link:
+        assert isinstance(self.answer, float)
+        await trio.sleep(self.answer)
+        if self.reached:
+            self.connected.add(node)
+        return self.link(node)
 
     def protocols_of(self, peer: PeerId) -> frozenset[str]:
         return frozenset({control.PROTOCOL} if peer != "go" else ())
@@ -84,6 +93,25 @@ async def test_who_does_not_answer_is_dropped_and_others_are_told(autojump_clock
         assert not world.holds
         assert world.said == [Lost(NODE, 5)]
         assert not world.catalog.take(world.offer)
+
+
+async def test_a_node_of_the_existing_network_is_there_if_it_can_be_reached(autojump_clock: MockClock) -> None:
+    for reached, takes_s in ((True, 0.0), (True, 2.0), (False, 0.0), (True, 60.0)):
+        world = World()
+        world.offer = replace(world.offer, seq=7, expires=time.time() + 600, legacy=True)
+        world.catalog = Catalog(OWN, world.link)
+        assert world.catalog.hear(world.offer)
+        this = cast("Any", world)
+        world.enquiries = Enquiries(this, this, this, world.catalog, lambda *_: None, topic="t")
+        world.answer = takes_s
+        world.reached = reached
+        async with asking(world):
+            world.enquiries.lost(NODE)
+            await trio.sleep(4)
+        assert world.asked == []  # it speaks nothing of ours
+        there = reached and takes_s < 60
+        assert world.holds is there
+        assert world.said == ([] if there else [Lost(NODE, 7)])
 
 
 async def test_any_answer_proves_that_a_node_is_there(autojump_clock: MockClock) -> None:

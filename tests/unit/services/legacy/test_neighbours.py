@@ -275,7 +275,13 @@ async def test_who_was_there_before_is_asked_too(autojump_clock: MockClock) -> N
 
 async def test_who_does_not_answer_is_asked_again_and_who_refuses_is_not(autojump_clock: MockClock) -> None:
     silent, answer = DeadlineExceeded("x"), bodies.encode_projects(PROJECTS)
-    for answers, asked in (([silent, answer], 2), ([silent, silent], 2), ([ModelFailed("x")], 1), ([b"junk"], 1)):
+    cases: list[tuple[list[bytes | AicnError], int]] = [
+        ([silent, answer], 2),
+        ([silent, silent], 2),
+        ([ModelFailed("x")], 1),
+        ([b"junk"], 1),
+    ]
+    for answers, asked in cases:
         world = World()
         world.answers = list(answers)
         async with living(world):
