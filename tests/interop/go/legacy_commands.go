@@ -228,10 +228,11 @@ func (l *legacy) load(ctx context.Context, to peer.ID, r request) (any, error) {
 	numbers := make(chan int)
 	began := time.Now()
 	var clients sync.WaitGroup
-	for range max(1, r.Clients) {
+	for client := range max(1, r.Clients) {
 		clients.Add(1)
 		go func() {
 			defer clients.Done()
+			time.Sleep(time.Duration(client) * time.Millisecond) // more than 32 messages at once do not fit into our own queue
 			for range numbers {
 				start := time.Now()
 				first, apart, err := l.one(ctx, to, r)
