@@ -134,6 +134,7 @@ class Dispatch:
         answered = False
         try:
             answer = await self._inference.open(provider.node, request)
+            self._router.admitted(provider, answer.accepted)
             first = await _first_of(answer)
             answered = True
         except AicnError as error:

@@ -25,7 +25,7 @@ import trio
 
 from aicn.config.schema import Limits
 from aicn.domain.ids import PeerId
-from aicn.domain.inference import InferenceRequest
+from aicn.domain.inference import Accepted, InferenceRequest
 from aicn.domain.nodes import Connectivity
 from aicn.domain.offers import Provider
 from aicn.domain.routing import MOST_VERDICTS, Budget, Verdict
@@ -36,7 +36,7 @@ from aicn.services.scores import Health, Record, Scores, stale
 
 READY, FULL, ON_TRIAL, UNREACHABLE, SET_ASIDE, TOO_SHORT = range(6)
 
-TYPICAL_CHUNKS = 100  # of an answer: what the pace counts beside the first token
+TYPICAL_CHUNKS = 50  # of an answer: what the pace counts beside the first token
 _UNKNOWN_S = 1.0  # what an answer of a model should take of which nothing was seen
 _OPTIMISM = 0.25  # a node that nothing is known of is taken for one of the better ones
 _SLOTS = 4  # of a node that does not say
@@ -44,7 +44,7 @@ _DIAL_S = 0.3  # to connect to a node first, some round trips
 _RELAYED_S = 0.05  # by which a way through a relay is thought longer until it is measured
 _NEARLY = 1.3  # times the best: the difference is within what one request more or less makes
 _WARM = 1.2  # times the best: what a warm prompt cache is worth waiting for
-_TRIALS = 0.2  # of the requests at most go to nodes that have yet to prove themselves
+_TRIALS = 0.1  # of the requests at most go to nodes that have yet to prove themselves
 _MOST_TRIALS = 2.0  # in a row
 _REASONS = {
     READY: "slower",
@@ -80,13 +80,13 @@ def assess(provider: Provider, scores: Scores, view: View) -> Standing:
     node, model = provider.node, provider.model
     record = scores.records.get((node, model.name))
     health = scores.nodes.get(node)
-    running = model.in_flight
+    running: float = model.in_flight
     seconds = view.unseen_s
     proven = False
     if record is None:
         seconds += provider.link.rtt + _RELAYED_S * provider.link.relayed
     else:
-        running = max(running, record.in_flight)
+        running = record.running(view.now, model.in_flight)
         proven = record.health.proven and (health is None or health.proven)
         if seen := record.expected(0.5, stream=view.stream, chunks=TYPICAL_CHUNKS):
             seconds += (seen - seconds) * stale(view.now - record.observed_at)
@@ -194,6 +194,10 @@ class Router:
             self._trials = min(_MOST_TRIALS, self._trials + _TRIALS)
         else:
             self._trials = max(0.0, self._trials - 1)
+
+    def admitted(self, provider: Provider, accepted: Accepted) -> None:
+        """It has taken the request, and says what it has to do. May be left out."""
+        self._scores.opened(provider).admitted(self._clock(), accepted)
 
     def first_chunk(self, provider: Provider, request: InferenceRequest, seconds: float) -> None:
         """Its answer has begun, `seconds` after it was asked."""

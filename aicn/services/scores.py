@@ -14,6 +14,7 @@ from bisect import bisect_left, insort
 from typing import TypeVar
 
 from aicn.domain.ids import PeerId
+from aicn.domain.inference import Accepted
 from aicn.domain.offers import Provider
 from aicn.errors import AicnError, AnswerBroken, Busy, Fault, UnknownNode, Unreachable
 
@@ -25,7 +26,8 @@ MOST_CONVERSATIONS = 4096
 ENOUGH = 8  # observations that say something of the edges of a distribution
 _WINDOW = 32  # observations kept: what a worker did before them says little of now
 _FORGIVEN_S = 60.0  # half-life of failures
-_STALE_S = 120.0  # half-life of what was measured: a slow worker gets another chance
+_STALE_S = 600.0  # half-life of what was measured: a slow worker gets another chance
+_OTHERS_S = 5.0  # half-life of what a worker said of the requests of others: an answer takes seconds
 _FADING = 0.98  # of the longest prompt with each answer
 _ASIDE_S = 0.5  # for the first failure
 _MOST_FAILURES = 7.0  # so that it is a minute at most
@@ -99,6 +101,8 @@ class Record:
         "in_flight",
         "longest",
         "observed_at",
+        "others",
+        "others_at",
         "pace",
         "silence",
         "whole",
@@ -107,6 +111,8 @@ class Record:
     def __init__(self) -> None:
         self.health = Health()
         self.in_flight = 0  # requests that this node has running there
+        self.others = 0  # requests of others that it ran or had waiting,
+        self.others_at = -1.0  # when it said so last; negative: never
         self.busy_until = 0.0
         self.observed_at = 0.0
         self.longest = 0.0  # bytes of the longest body that was answered lately
@@ -115,6 +121,17 @@ class Record:
         self.pace = Recent()  # seconds per chunk after the first
         self.silence = Recent()  # longest one of each answer, seconds
         self._expected: dict[tuple[bool, float], float] = {}
+
+    def admitted(self, now: float, accepted: Accepted) -> None:
+        """It has taken a request, and said what else it has to do."""
+        self.others = max(0, accepted.in_flight + accepted.queue_position - self.in_flight)
+        self.others_at = now
+
+    def running(self, now: float, announced: int) -> float:
+        """Requests that it should have now. `announced` is what it has said to all, up to half a minute ago."""
+        if self.others_at < 0:
+            return max(self.in_flight, announced)
+        return self.in_flight + self.others * 0.5 ** ((now - self.others_at) / _OTHERS_S)
 
     def begun(self, now: float, seconds: float, *, stream: bool, size: int) -> None:
         """Its answer to a body of `size` bytes began after `seconds`."""
