@@ -18,7 +18,16 @@ from aicn import errors
 from aicn.config.schema import Limits
 from aicn.domain.ids import PeerId
 from aicn.domain.inference import Chunk, Head, InferenceRequest, Kind
-from aicn.errors import AicnError, DeadlineExceeded, EndpointDown, ProtocolViolation, Refusal, UnknownModel, Unsupported
+from aicn.errors import (
+    AicnError,
+    Busy,
+    DeadlineExceeded,
+    EndpointDown,
+    ProtocolViolation,
+    Refusal,
+    UnknownModel,
+    Unsupported,
+)
 from aicn.services.admission import Admission, Ticket
 from aicn.services.exchanges import deliver
 from aicn.services.ports import Answer, PeerModels, Peers, PeerStream
@@ -61,10 +70,8 @@ class ProxyWorker:
         answer = self._worker.open(request)
         try:
             async for chunk in answer:
-                begin = b"" if http.begun else http.head(_head(answer, request))
-                await deliver(stream, begin + http.data(chunk.data))
-            begin = b"" if http.begun else http.head(_head(answer, request))
-            await deliver(stream, begin + http.end())
+                await deliver(stream, _begin(http, answer, request) + http.data(chunk.data))
+            await deliver(stream, _begin(http, answer, request) + http.end())
             await stream.send_eof()
         finally:
             await answer.aclose()
@@ -90,10 +97,12 @@ class ProxyWorker:
         )
 
 
-def _head(answer: Answer, request: InferenceRequest) -> Head:
-    """The endpoint's, or one that fits."""
+def _begin(http: chat_proxy.Worker, answer: Answer, request: InferenceRequest) -> bytes:
+    """The head of the answer, before its first piece: the endpoint's, or one that fits."""
+    if http.begun:
+        return b""
     kind = b"text/event-stream" if request.stream else b"application/json"
-    return answer.head or Head(200, "OK", ((b"content-type", kind),))
+    return http.head(answer.head or Head(200, "OK", ((b"content-type", kind),)))
 
 
 async def _tell(stream: PeerStream, http: chat_proxy.Worker, error: AicnError) -> None:
@@ -112,8 +121,8 @@ def _refusal(error: AicnError) -> Refusal:
     """What this node itself answers: spec 1's code and message."""
     code, message = code_of(error)
     headers = [(b"content-type", b"application/json")]
-    if error.retry_after is not None:
-        headers.append((b"retry-after", b"%d" % max(1, round(error.retry_after))))
+    if isinstance(error, Busy):  # without advice requesters would take it for a failure
+        headers.append((b"retry-after", b"%d" % max(1, round(error.retry_after or 0))))
     body = json.dumps({"code": code, "message": message}, ensure_ascii=False).encode()
     return Refusal(_STATUS.get(type(error), 500), "", tuple(headers), body)
 
@@ -125,9 +134,7 @@ class ProxyRequester:
         self._peers = peers
         self._models = models
         self._admissions: dict[PeerId, Admission] = {}  # of nodes with which there is an exchange
-        self._abandoned: deque[tuple[float, PeerId, Ticket]] = (
-            deque()
-        )  # places taken until then, the first to be free first
+        self._abandoned: deque[tuple[float, PeerId, Ticket]] = deque()  # places that are taken until then, in order
 
     async def open(self, node: PeerId, request: InferenceRequest) -> Answer:
         """The answer of `node`, which has begun. Nothing of the request but its project, model and body goes there.
