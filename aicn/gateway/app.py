@@ -59,7 +59,8 @@ class Gateway(QuartTrio):
         if origin is None:
             return await super().handle_request(request)
         if request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
-            return Response(b"", 204, headers=preflight_headers(origin))
+            wanted = request.headers.get("Access-Control-Request-Headers", "")
+            return Response(b"", 204, headers=preflight_headers(origin, wanted))
         response = await super().handle_request(request)
         response.headers.update(cors_headers(origin))
         return response

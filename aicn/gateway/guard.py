@@ -11,6 +11,7 @@ Programs send no Origin and address the node by IP address or localhost.
 from __future__ import annotations
 
 import ipaddress
+import re
 
 from werkzeug.datastructures import Headers
 
@@ -18,6 +19,7 @@ from aicn.config.schema import Http
 from aicn.errors import Forbidden
 
 ANY = "*"  # in a list of allowed names or origins
+_NAMES = re.compile(r"[A-Za-z0-9-]{1,64}(?:, ?[A-Za-z0-9-]{1,64}){0,63}")  # of headers
 PREFLIGHT_S = 600  # how long a browser may remember a preflight's answer
 
 
@@ -68,16 +70,16 @@ def cors_headers(origin: str) -> dict[str, str]:
     """What lets the scripts of an allowed origin read the answer."""
     return {
         "Access-Control-Allow-Origin": origin,
-        "Access-Control-Expose-Headers": "X-Request-Id, X-AICN-Node, Retry-After",
+        "Access-Control-Expose-Headers": "X-Request-Id, X-AICN-Node, Server-Timing, Retry-After",
         "Vary": "Origin",
     }
 
 
-def preflight_headers(origin: str) -> dict[str, str]:
-    """The answer to a browser that asks before it calls."""
+def preflight_headers(origin: str, wanted: str = "") -> dict[str, str]:
+    """The answer to a browser that asks before it calls, with the headers `wanted`: OpenAI's client sends a dozen of its own."""
     return {
         **cors_headers(origin),
         "Access-Control-Allow-Methods": "GET, POST",
-        "Access-Control-Allow-Headers": "Authorization, Content-Type",
+        "Access-Control-Allow-Headers": wanted if _NAMES.fullmatch(wanted) else "Authorization, Content-Type",
         "Access-Control-Max-Age": str(PREFLIGHT_S),
     }

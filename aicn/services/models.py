@@ -22,7 +22,7 @@ from aicn.services.catalog import MOST_OFFERS, Catalog
 
 LONGEST_ID = 2 * LONGEST_NAME + 1  # characters: project/model
 _CHOICES_TOLD = 10  # names in one message
-_NODES_AT_A_TIME = 100  # looked at before others have their turn: 1 ms
+_AT_A_TIME = 500  # models looked at before others have their turn: 2 ms
 
 
 class ModelName(NamedTuple):
@@ -78,16 +78,23 @@ class Models:
 
     async def _merge(self, nodes: Iterable[PeerId], only: ModelName | None = None) -> list[ListedModel]:
         merged: dict[ModelName, _Sum] = {}
-        for number, node in enumerate(nodes, 1):
-            if number % _NODES_AT_A_TIME == 0:
-                await trio.lowlevel.checkpoint()
+        seen = 0
+        for node in nodes:
             offer = self._catalog.offer(node)
             for project in offer.projects if offer is not None else ():
                 for model in project.models:
                     name = ModelName(project.name, model.name)
                     if only is None or name == only:
                         merged.setdefault(name, _Sum()).add(node, model)
-        return [sums.listed(self._id(name), name, self._since) for name, sums in sorted(merged.items())]
+                    seen += 1
+                    if seen % _AT_A_TIME == 0:
+                        await trio.lowlevel.checkpoint()
+        listed = []
+        for name in sorted(merged):
+            listed.append(merged[name].listed(self._id(name), name, self._since))
+            if len(listed) % _AT_A_TIME == 0:
+                await trio.lowlevel.checkpoint()
+        return listed
 
     def _id(self, name: ModelName) -> str:
         return name.model if self._find(name.model, None) == [name] else name.full

@@ -300,3 +300,28 @@ async def test_limits_and_the_guard_answer_in_the_same_form() -> None:
     async with serving(a_node(GOOD, config=Config(http=Http(requests=0)))) as served:
         reply = await served.request("POST", "/v1/chat/completions", CHAT)
         assert (reply.status, reply.json["error"]["code"], reply.headers["retry-after"]) == (503, "busy", "1")
+
+
+async def test_a_long_list() -> None:
+    fake = FakeNode()
+    fake.offer(project("p", *(OfferedModel(f"m{number:04}", Kind.CHAT) for number in range(1200))))
+    async with serving(fake) as served:
+        listed = (await served.request("GET", "/v1/models")).json["data"]
+        assert [one["id"] for one in listed] == [f"m{number:04}" for number in range(1200)]
+
+
+async def test_a_page_of_an_allowed_origin_may_send_what_its_client_sends() -> None:
+    asked = {"origin": "https://page.example", "access-control-request-method": "POST"}
+    config = Config(http=Http(allowed_origins=("https://page.example",)))
+    async with serving(a_node(GOOD, config=config)) as served:
+        for wanted, allowed in (
+            ("authorization,content-type,x-stainless-lang", "authorization,content-type,x-stainless-lang"),
+            ("x" * 65, "Authorization, Content-Type"),
+            ("a b", "Authorization, Content-Type"),
+        ):
+            headers = asked | {"access-control-request-headers": wanted}
+            preflight = await served.request("OPTIONS", "/v1/chat/completions", headers=headers)
+            assert (preflight.status, preflight.headers["access-control-allow-headers"]) == (204, allowed)
+        reply = await served.request("POST", "/v1/chat/completions", CHAT, {"origin": "https://page.example"})
+        assert reply.headers["access-control-allow-origin"] == "https://page.example"
+        assert "Server-Timing" in reply.headers["access-control-expose-headers"]

@@ -16,7 +16,7 @@ _IMAGE_MEMBERS = ("b64_json", "url", "revised_prompt")
 
 def encode_models(models: Sequence[ListedModel]) -> bytes:
     """`GET /v1/models`."""
-    return _encode({"object": "list", "data": [_model(one) for one in models]})
+    return b'{"object":"list","data":[' + b",".join(map(encode_model, models)) + b"]}"
 
 
 def encode_model(model: ListedModel) -> bytes:
