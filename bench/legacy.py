@@ -14,7 +14,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from bench.rows import Metric
 LAST = Path(__file__).with_name("legacy.json")
 GO = ("-legacy", "-pubsub", "floodsub", "-dht", "server")  # as the original's public nodes and workers
 PAIRS = (("go", "go"), ("go", "aicn"), ("aicn", "go"), ("aicn", "aicn"))  # who asks, who has the model
+BETWEEN_GO = "go → go"
 MIXED = ("go → aicn", "aicn → go")  # to which the targets apply
 REPEATS = 3  # the figures are medians; what was lost in any run counts
 MEET_S = 30.0  # for two nodes to know of each other
@@ -87,6 +88,12 @@ LOADS = (
     Load("a token each 20 ms, 16 streams", 16, 48, STEADY, stream=True, steady=True),
     Load("a token each 20 ms, 64 streams", 64, 192, STEADY, stream=True, steady=True),
 )
+# Nodes that a chat over the topic does not concern, but who hand it on: each is connected to both sides and to the other.
+ONLOOKERS = Load("plain chat, 16 clients, go → go, past two others", 16, 1500, ())
+LOOKING_ON = (
+    Metric("CPU ms per chat, a Go node that looks on", "go"),
+    Metric("CPU ms per chat, an aicn node that looks on", "aicn", at_most=1),
+)
 # The original program itself, with its HTTP API before the node that asks; measured once, on another machine's noisy day.
 ORIGINAL = {
     ("plain chat, 1 client", "p50"): 3.2,
@@ -104,6 +111,7 @@ ORIGINAL = {
     ("stream of 8 tokens at once, 64 clients", "rps"): 5000,
     ("a token each 20 ms, 64 streams", "gap99"): 558,
     ("a token each 20 ms, 64 streams", "first50"): 65,
+    (ONLOOKERS.name, "go"): 0.8,  # of networks of 10 and 25: (22 ms - 9.4 ms) / 15
 }
 
 Ask = Callable[[str, Load, int], dict[str, Any]]  # the worker's peer id, the load, how many requests
@@ -133,7 +141,11 @@ def main() -> int:
         print(f"bench: {error}", file=sys.stderr)
         return 1
     last = json.loads(LAST.read_text())["figures"] if LAST.exists() else {}
-    rows = [HEAD, *(_cells(load, metric, figures, last) for load in LOADS for metric in load.metrics)]
+    rows = [
+        HEAD,
+        *(_cells(load, metric, figures, last) for load in LOADS for metric in load.metrics),
+        *(_looking_on(metric, figures, last) for metric in LOOKING_ON),
+    ]
     print("\n" + text(rows))
     if arguments.record:
         LAST.write_text(json.dumps({"machine": machine(), "figures": figures}, indent=1, ensure_ascii=False) + "\n")
@@ -156,6 +168,7 @@ def measure(*, quick: bool) -> Figures:
     program = client.build()
     found: dict[str, list[dict[str, dict[str, float]]]] = {}
     with fake_endpoint(program) as at_once, fake_endpoint(program, "tokens=50&delay=20") as steady:
+        looked = _look_on(at_once, quick=quick)
         for _ in range(1 if quick else REPEATS):
             for asks, has in PAIRS:
                 with _pair(program, asks, has) as (requester, worker):
@@ -166,9 +179,36 @@ def measure(*, quick: bool) -> Figures:
                 pair = f"{asks} → {has}"
                 found.setdefault(pair, []).append(results)
                 print(f"{pair}: " + "; ".join(f"{name}: {_short(one)}" for name, one in results.items()), flush=True)
-    return {
+    figures: Figures = {
         pair: {load.name: _middle([run[load.name] for run in runs]) for load in LOADS} for pair, runs in found.items()
     }
+    figures[BETWEEN_GO][ONLOOKERS.name] = looked
+    return figures
+
+
+def _look_on(endpoint: str, *, quick: bool) -> dict[str, float]:
+    """What chats between two Go nodes cost those who hand them on."""
+    with contextlib.ExitStack() as stack:
+        worker, looking, asking = (stack.enter_context(go_node(*GO)) for _ in range(3))
+        node = stack.enter_context(daemon("aicn that looks on", client.WORK / "aicn0", worker.address, looking.address))
+        for one, others in ((looking, (worker,)), (asking, (worker, looking))):
+            for other in others:
+                one.call("connect", address=other.address)
+        asking.call("connect", address=node.address())
+        requester, owner = _go_side(asking), _go_side(worker)
+        owner.offer(ONLOOKERS.model, endpoint)
+        _meet(requester, owner, LOADS[:1])
+        deadline = time.monotonic() + MEET_S
+        while any(len(one.call("topic-peers")) < 3 for one in (worker, looking, asking)):
+            if time.monotonic() > deadline:
+                raise BenchError("four nodes do not find each other")
+            time.sleep(0.1)
+        before = {"go": looking.cpu_s(), "aicn": node.cpu_s()}
+        result = requester.ask(worker.peer, ONLOOKERS, ONLOOKERS.quick() if quick else ONLOOKERS.requests)
+        used = {"go": looking.cpu_s() - before["go"], "aicn": node.cpu_s() - before["aicn"]}
+    values = {kind: 1000 * seconds / result["ok"] for kind, seconds in used.items()}
+    print(f"{ONLOOKERS.name}: {_short(values)}", flush=True)
+    return values
 
 
 @contextlib.contextmanager
@@ -220,15 +260,17 @@ def _aicn_side(program: Path, node: Daemon) -> Side:
 
     def ask(peer: str, load: Load, requests: int) -> dict[str, Any]:
         body = client.chat(peer, load.model, load.model, stream=load.stream)
-        return client.run(program, f"{node.api}/chat/completion", body, clients=load.clients, requests=requests)
+        url = f"{node.api}/chat/completion"
+        apart_s = load.clients / 1000  # as the clients of the Go node arrive
+        return client.run(program, url, body, clients=load.clients, requests=requests, spread_s=apart_s)
 
     address = node.address()
     return Side(node, address.rpartition("/")[2], address, offer, ask)
 
 
-def _meet(requester: Side, worker: Side) -> None:
-    """Until both models answer, which warms up as well."""
-    for load in (LOADS[0], LOADS[3]):
+def _meet(requester: Side, worker: Side, loads: Sequence[Load] = (LOADS[0], LOADS[3])) -> None:
+    """Until all are answered, which warms up as well."""
+    for load in loads:
         deadline = time.monotonic() + MEET_S
         while True:
             try:
@@ -272,6 +314,17 @@ def _cells(load: Load, metric: Metric, figures: Figures, last: Figures) -> tuple
         metric.target,
         " / ".join(map(show, before)),
         metric.verdict(worse(values[pair] for pair in MIXED)),
+    )
+
+
+def _looking_on(metric: Metric, figures: Figures, last: Figures) -> tuple[str, ...]:
+    value = figures[BETWEEN_GO][ONLOOKERS.name][metric.key]
+    before = last.get(BETWEEN_GO, {}).get(ONLOOKERS.name, {}).get(metric.key)
+    original = ORIGINAL.get((ONLOOKERS.name, metric.key))
+    empty = ("-",) * (len(PAIRS) - 1)
+    return (
+        *(ONLOOKERS.name, metric.name, show(value), *empty),
+        *(show(original), metric.target, show(before), metric.verdict(value)),
     )
 
 
