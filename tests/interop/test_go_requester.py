@@ -234,17 +234,20 @@ async def test_a_node_that_dies_in_the_middle_of_a_stream(tmp_path: Path, go_pro
 
 
 @asynccontextmanager
-async def open_distant(directory: Path, program: Path, router: str) -> AsyncIterator[World]:
+async def open_distant(directory: Path, program: Path, router: str, *of_middle: str) -> AsyncIterator[World]:
     """Our node and a Go node that listens nowhere, both connected to another Go node only."""
     flags = ("-legacy", "-dht", "client", "-pubsub")
     async with AsyncExitStack() as stack:
         endpoint = await stack.enter_async_context(open_fake_endpoint())
-        middle = await stack.enter_async_context(open_go_peer(program, *flags, router))
+        middle = await stack.enter_async_context(open_go_peer(program, *flags, router, *of_middle))
         go = await stack.enter_async_context(open_go_peer(program, *flags, router, "-listen", ""))
         ours = await stack.enter_async_context(open_whole(directory, p2p={"pubsub_router": router}))
         await ours.node.peers.connect(middle.address)
         await go("connect", address=middle.address)
         await middle.until(lambda peers: {ours.id, go.id} <= set(peers), "topic-peers")
+        if of_middle:
+            await go("reserve", address=middle.address)
+            await ours.node.peers.connect(f"{middle.address}/p2p-circuit/p2p/{go.id}")
         yield World(ours, go, endpoint)
 
 
@@ -266,3 +269,13 @@ async def test_a_node_that_only_the_topic_reaches(tmp_path: Path, go_program: Pa
         assert (await world.chat(model="X"))["code"] == 1006
         drawn = await world.data("/image/gen", project=PROJECT, model=MODEL, prompt="a cat", ipfs_node=IPFS)
         assert len(drawn["choices"]) == 1
+
+
+async def test_a_node_behind_a_relay_that_limits_connections(tmp_path: Path, go_program: Path) -> None:
+    """Its streams for chats do not pass there; the topic does."""
+    async with open_distant(tmp_path, go_program, "floodsub", "-relay", "limited") as world:
+        await world.go("register", project=PROJECT, model=MODEL, url=world.endpoint.url)
+        assert (await world.data("/peer"))["peer_id"] == world.go.id
+        said = (await world.chat())["data"]
+        assert said["choices"][0]["message"]["content"] == world.endpoint.text
+        assert await world.streamed() == world.endpoint.text
