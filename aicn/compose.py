@@ -272,6 +272,7 @@ def announce(config: Config, node: Node, address: str) -> None:
     print(f"  peer id  {info.peer_id}")
     for listening in info.addresses:
         print(f"  p2p      {listening}/p2p/{info.peer_id}")
+    print(f"  openai   http://{address}/v1")
     print(f"  http     http://{address}/api/v0")
     if config.p2p.psk or config.p2p.psk_file:
         print("  private network: on")
