@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import random
+import time
 from collections import deque
 from collections.abc import Callable
 
@@ -18,7 +19,7 @@ import trio
 
 from aicn.domain.ids import PeerId
 from aicn.domain.nodes import Connectivity
-from aicn.domain.offers import Lost, OffersAsked
+from aicn.domain.offers import Lost, Offer, OffersAsked
 from aicn.errors import AicnError, DeadlineExceeded, ProtocolViolation, UnknownNode, Unreachable
 from aicn.services.catalog import Catalog
 from aicn.services.errands import Errands
@@ -131,7 +132,7 @@ class Enquiries:
             await trio.sleep(random.uniform(0, _JITTER_S))  # noqa: S311 - no secret
             offer = self._catalog.offer(node)
             if offer is not None and not self._connected(node) and not await self._answers(node):
-                await self._drop(node, offer.seq)
+                await self._drop(offer)
         finally:
             self._said.discard(node)
 
@@ -150,13 +151,15 @@ class Enquiries:
             log.debug("%s was asked whether it is lost: %s", node, error.message)
         return True
 
-    async def _drop(self, node: PeerId, seq: int) -> None:
+    async def _drop(self, offer: Offer) -> None:
         """The node is gone. Without any peer it may be this one that is: what others say is believed again when there are some."""
+        node, seq = offer.node, offer.seq
         alone = not self._topics.subscribers(self._topic)
         if self._catalog.lose(node, seq, for_good=not alone):
             log.info("node %s is gone: its offers are dropped", node)
             if not alone and node not in self._said and self._tellings.allow(""):
-                await self._topics.publish(self._topic, wire.encode_lost(Lost(node, seq)))
+                said_until = int(time.time() * 1000) if offer.legacy else seq  # not all have heard the same heartbeats
+                await self._topics.publish(self._topic, wire.encode_lost(Lost(node, said_until)))
 
     def _connected(self, node: PeerId) -> bool:
         return self._links.link(node).connectivity is Connectivity.CONNECTED

@@ -103,6 +103,7 @@ async def test_nodes_with_heartbeats_only_are_known_far_away_and_heard_everywher
     async with (
         open_whole(tmp_path / "a", legacy=FAST) as a,
         open_whole(tmp_path / "b", legacy=FAST) as b,
+        open_whole(tmp_path / "c", legacy={"enabled": False}) as c,
         trio.open_nursery() as nursery,
     ):
         async with open_other() as other:
@@ -116,14 +117,19 @@ async def test_nodes_with_heartbeats_only_are_known_far_away_and_heard_everywher
             await until(lambda: heard.of(b) >= 2, seconds=SOON_S)
             await beat(other, "M1", "M2")
             await until(lambda: b.node.directory.models("theirs") == ["M1", "M2"], seconds=SOON_S)
+            await register(b, "N")
+            await c.connect(a)  # which cannot ask such nodes
+            await until(lambda: sees(c, "P") == [b.id], seconds=SOON_S)
+            assert (sees(c, "theirs"), heard.of(c)) == ([], 0)
             await beat(other, "lie", node=a.id)
             await beat(other, "M3")
             for node in (a, b):
                 await until(lambda: node.node.directory.models("theirs") == ["M3"], seconds=SOON_S)  # noqa: B023
-                assert node.node.directory.members() == sorted((a.id, b.id, other.id))
+                everybody = sorted((a.id, b.id, c.id, other.id))
+                await until(lambda: node.node.directory.members() == everybody, seconds=SOON_S)  # noqa: B023
         for node in (a, b):  # `b` was not connected to it, and has tried
             await until(lambda: sees(node, "theirs") == [], seconds=SOON_S)  # noqa: B023
-            await until(lambda: node.node.directory.members() == sorted((a.id, b.id)), seconds=SOON_S)  # noqa: B023
+            await until(lambda: node.node.directory.members() == sorted((a.id, b.id, c.id)), seconds=SOON_S)  # noqa: B023
         nursery.cancel_scope.cancel()
 
 
