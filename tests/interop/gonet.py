@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -27,9 +27,12 @@ async def open_public(directory: Path, *, psk: str, **p2p: Any) -> AsyncIterator
 
 
 @asynccontextmanager
-async def open_go_client(program: Path, bootstrap: str, *flags: str, psk: str) -> AsyncIterator[GoPeer]:
-    """A Go client that has joined through `bootstrap`, the only node that it knows."""
-    async with open_go_peer(program, *CLIENT, "-direct", bootstrap, "-psk", psk, *flags) as go:
+async def open_go_client(
+    program: Path, bootstrap: str, *more: str, psk: str, flags: Sequence[str] = CLIENT
+) -> AsyncIterator[GoPeer]:
+    """A Go node that has joined through `bootstrap`, the only node that it knows."""
+    direct = ("-direct", bootstrap) if flags == CLIENT else ()
+    async with open_go_peer(program, *flags, *direct, "-psk", psk, *more) as go:
         await go("connect", address=bootstrap)
         yield go
 
