@@ -26,6 +26,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "connect": ("aicn.cli.connect", "Connect the node to a peer."),
         "disconnect": ("aicn.cli.disconnect", "Disconnect the node from a peer."),
         "models": ("aicn.cli.models", "List the models of the network."),
+        "route": ("aicn.cli.route", "Show whom the node would ask for a model, and why."),
         "register": ("aicn.cli.register", "Offer models on this node."),
         "unregister": ("aicn.cli.unregister", "Stop offering a project or one of its models."),
         "chat": ("aicn.cli.chat", "Talk to a model; the answer appears as it is written."),

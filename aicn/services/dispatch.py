@@ -116,9 +116,7 @@ class Dispatch:
 
     def route(self, request: InferenceRequest) -> tuple[list[Provider], list[Verdict]]:
         """Whom `open` would ask for the request now, in that order, and why. Errors as there."""
-        providers = self._directory.providers(request.project, request.model, kind=request.kind, most=_CANDIDATES)
-        if not providers:
-            raise NoNode(f"no node offers model {request.model} of project {request.project}")
+        providers = self._providers(request)
         asked, verdicts = self._router.rank(request, providers)
         if not asked:
             longest = max(provider.model.context for provider in providers)
@@ -126,6 +124,17 @@ class Dispatch:
                 f"the prompt and the answer asked for are longer than any node takes ({longest} tokens)"
             )
         return asked, verdicts
+
+    def explain(self, project: str, model: str, kind: Kind) -> list[Verdict]:
+        """What `open` would think now of each node for a short streamed request that begins a conversation. Nothing changes by it. NoNode."""
+        request = InferenceRequest("", kind, project, model, b"", stream=kind is Kind.CHAT, deadline=0.0)
+        return self._router.explain(request, self._providers(request))
+
+    def _providers(self, request: InferenceRequest) -> Sequence[Provider]:
+        providers = self._directory.providers(request.project, request.model, kind=request.kind, most=_CANDIDATES)
+        if not providers:
+            raise NoNode(f"no node offers model {request.model} of project {request.project}")
+        return providers
 
     async def _begin(self, provider: Provider, request: InferenceRequest) -> Answer:
         began = trio.current_time()

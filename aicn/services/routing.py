@@ -36,7 +36,7 @@ from aicn.services.scores import Health, Record, Scores, stale
 
 READY, FULL, ON_TRIAL, UNREACHABLE, SET_ASIDE, TOO_SHORT = range(6)
 
-TYPICAL_CHUNKS = 50  # of an answer: what the pace counts beside the first token
+TYPICAL_CHUNKS = 30  # of an answer: what the pace counts beside the first token
 _UNKNOWN_S = 1.0  # what an answer of a model should take of which nothing was seen
 _OPTIMISM = 0.25  # a node that nothing is known of is taken for one of the better ones
 _SLOTS = 4  # of a node that does not say
@@ -185,6 +185,14 @@ class Router:
                 said = why if rank == 0 and fit else "not drawn" if rank < close else reason(one, self._scores, now)
                 verdicts.append(Verdict(one.node, rank if fit else None, one.score, said))
         return asked, verdicts
+
+    def explain(self, request: InferenceRequest, providers: Sequence[Provider]) -> list[Verdict]:
+        """What the next `rank` of them will say, which stays as it is: the dice are put back."""
+        dice = self._chance.getstate()
+        try:
+            return self.rank(request, providers)[1]
+        finally:
+            self._chance.setstate(dice)
 
     def started(self, provider: Provider) -> None:
         """It is being asked. Each one ends with `ended`."""

@@ -74,3 +74,32 @@ async def test_a_project_has_a_name(path: str, body: object) -> None:
     async with serving(offering()) as served:
         reply = await served.request("POST", f"/api/v0{path}", body)
         assert (reply.status, reply.json["code"]) == (400, 1001)
+
+
+async def test_who_would_be_asked() -> None:
+    async with serving(FakeNode()) as served:
+        reply = await served.request("GET", "/api/v0/debug/route?model=M&project=P")
+        first = {"node_id": OTHER, "rank": 0, "seconds": 0.25, "reason": "the only one"}
+        short = {"node_id": OWN, "rank": None, "seconds": 1.0, "reason": "context of 8 tokens is too short"}
+        assert reply.json == OK | {"data": {"project": "P", "model": "M", "nodes": [first, short]}}
+        reply = await served.request("GET", "/api/v0/debug/route?model=M&project=P&type=3")
+        assert (reply.status, reply.json["message"]) == (503, "no node offers model M of project P")
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ("", "model"),
+        ("project=P", "model"),
+        ("model=" + "x" * 10_000, "model"),
+        ("model=M&project=" + "x" * 1000, "project"),
+        ("model=M&project=%00", "project"),
+        ("model=M&type=4", "type"),
+        ("model=M&type=-1", "type"),
+    ],
+)
+async def test_what_is_wrong_with_a_question_of_the_way_is_named(query: str, field: str) -> None:
+    async with serving(FakeNode()) as served:
+        reply = await served.request("GET", f"/api/v0/debug/route?{query}")
+        assert reply.status == 400
+        assert reply.json["message"].startswith(f"{field}: ")

@@ -33,6 +33,7 @@ class FakeApi:
     host: dict[str, Any] = field(default_factory=lambda: encode_host_info(EXAMPLE))
     projects: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     peers: list[str] = field(default_factory=lambda: [OTHER])
+    route: dict[str, Any] = field(default_factory=dict)  # of /debug/route
     script: list[bytes] = field(default_factory=list)
     drawn: list[Any] = field(default_factory=list)  # `choices` of /image/gen
     refuse: dict[str, tuple[int, dict[str, Any]]] = field(default_factory=dict)  # path → status, body
@@ -73,7 +74,9 @@ class FakeApi:
         return self._directory(path, body)
 
     def _directory(self, path: str, body: dict[str, Any]) -> tuple[int, Any]:
-        """The three questions about the whole network."""
+        """The questions about the whole network."""
+        if path.startswith("/api/v0/debug/route?"):
+            return 200, {"code": 0, "message": "ok", "data": self.route}
         match path.removeprefix("/api/v0/ai/projects/"):
             case "list":
                 found: list[Any] = sorted({one["project"] for listed in self.projects.values() for one in listed})
@@ -104,6 +107,7 @@ def open_fake_api() -> Iterator[FakeApi]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            api.requests.append((self.path, {}))
             self._json(*api.answer(self.path, {}))
 
         def do_POST(self) -> None:

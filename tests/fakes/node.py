@@ -11,11 +11,12 @@ import trio
 from aicn.config.schema import Config
 from aicn.domain.hardware import HostInfo
 from aicn.domain.ids import PeerId
-from aicn.domain.inference import InferenceRequest
+from aicn.domain.inference import InferenceRequest, Kind
 from aicn.domain.nodes import Connection, Connectivity, Link, NodeInfo
 from aicn.domain.offers import NodeType, Offer, OfferedProject, Provider
 from aicn.domain.registration import Endpoint, Project
-from aicn.errors import AicnError, InvalidRequest, NotConnected, UnknownNode
+from aicn.domain.routing import Verdict
+from aicn.errors import AicnError, InvalidRequest, NoNode, NotConnected, UnknownNode
 from aicn.node import Node
 from aicn.services.catalog import Catalog
 from aicn.services.models import Models
@@ -106,6 +107,14 @@ class FakeDispatch:
 
     async def open(self, request: InferenceRequest) -> Answer:
         return await self._inference.open(OTHER, request)
+
+    def explain(self, project: str, model: str, kind: Kind) -> list[Verdict]:
+        if kind is not Kind.CHAT:
+            raise NoNode(f"no node offers model {model} of project {project}")
+        return [
+            Verdict(OTHER, 0, 0.25, "the only one"),
+            Verdict(OWN, None, 1.0, "context of 8 tokens is too short"),
+        ]
 
 
 class FakeRegistration:

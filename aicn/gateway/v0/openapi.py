@@ -28,7 +28,7 @@ from aicn.errors import AicnError, AnswerBroken
 from aicn.gateway.v0 import schema as described
 from aicn.gateway.v0.errors import TABLE, error_event
 from aicn.gateway.v0.routes import PREFIX, ROUTES
-from aicn.gateway.v0.schema import chat, embedding, health, images, nodes, projects, swarm
+from aicn.gateway.v0.schema import chat, debug, embedding, health, images, nodes, projects, swarm
 from aicn.gateway.v0.schema.shapes import Failure, Operation
 
 OPERATIONS: tuple[Operation, ...] = (
@@ -36,6 +36,7 @@ OPERATIONS: tuple[Operation, ...] = (
     *chat.OPERATIONS,
     *images.OPERATIONS,
     *embedding.OPERATIONS,
+    *debug.OPERATIONS,
     *projects.OPERATIONS,
     *swarm.OPERATIONS,
     *health.OPERATIONS,

@@ -7,7 +7,7 @@ from functools import partial
 from quart import Blueprint
 
 from aicn.gateway.calls import Route
-from aicn.gateway.v0 import chat, directory, embedding, images, nodes, registration, swarm
+from aicn.gateway.v0 import chat, debug, directory, embedding, images, nodes, registration, swarm
 from aicn.node import Node
 
 PREFIX = "/api/v0"
@@ -19,6 +19,7 @@ ROUTES: tuple[Route, ...] = (
     *chat.ROUTES,
     *embedding.ROUTES,
     *images.ROUTES,
+    *debug.ROUTES,
 )
 
 

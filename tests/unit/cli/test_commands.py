@@ -127,6 +127,17 @@ def test_models_when_there_is_no_directory(aicn: Aicn, api: FakeApi) -> None:
     assert "this node keeps no directory (code 1010)" in result.stderr
 
 
+def test_route_explain(aicn: Aicn, api: FakeApi) -> None:
+    first = {"node_id": ME, "rank": 0, "seconds": 0.25, "reason": "better of two"}
+    short = {"node_id": OTHER, "rank": None, "seconds": 1.0, "reason": "context of 8 tokens is too short"}
+    api.route = {"project": "P", "model": "m 1", "nodes": [first, short]}
+    result = aicn("route", "explain", "m 1", "--project", "P", "--api", api.url)
+    assert result.exit_code == 0
+    assert result.stdout == f"1\t{ME}\t0.25 s\tbetter of two\n-\t{OTHER}\t1.00 s\tcontext of 8 tokens is too short\n"
+    assert api.requests[-1][0] == "/api/v0/debug/route?model=m+1&type=0&project=P"
+    assert json.loads(aicn("route", "explain", "m", "--json", "--api", api.url).stdout) == api.route
+
+
 def test_models_of_named_nodes_with_errors_per_node(aicn: Aicn, api: FakeApi) -> None:
     api.projects = {OTHER: SERVED}
     assert aicn("models", "--node", OTHER, "--api", api.url).stdout.count(OTHER) == 2
