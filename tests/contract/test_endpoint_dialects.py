@@ -16,13 +16,14 @@ RESULTS = {
     Kind.CHAT: b'"choices":[{"index":0,"message":{"role":"assistant","content":"Hi"}}]',
     Kind.IMAGE_GENERATION: b'"data":[{"url":"https://x.example/1.png"}]',
     Kind.IMAGE_EDIT: b'"data":[{"b64_json":"aGk="}]',
+    Kind.COMPLETION: b'"choices":[{"index":0,"text":"Hi","finish_reason":"stop"}]',
     Kind.EMBEDDING: b'"data":[{"object":"embedding","index":0,"embedding":[0.5]}]',
 }
 
 
 async def ask(kind: Kind, body: bytes, content_type: str = "application/json") -> bytes | str:
     """What a node makes of `body` as an endpoint's answer: the answer, or the words of a ModelFailed."""
-    number = next(number for number, one in KIND_OF_TYPE.items() if one is kind)
+    number = next(number for number, one in KIND_OF_TYPE.items() if one is kind.offered)
     limits = Limits(connect_s=5, first_byte_s=10, gap_s=10)
     with trio.fail_after(30):
         async with (
