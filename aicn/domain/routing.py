@@ -20,7 +20,7 @@ class Verdict:
     node: PeerId
     rank: int | None  # 0: asked first; None: not asked
     score: float  # expected seconds, the less the better
-    reason: str  # a short phrase, such as "best of two", "no room", "failed 2 s ago", "context of 4096 tokens is too short"
+    reason: str  # a short phrase: "best of two", "no room", "failed 2 s ago", "context of 4096 tokens is too short"
 
 
 @dataclass(frozen=True, slots=True)
