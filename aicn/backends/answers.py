@@ -8,6 +8,7 @@ Whose fault a refusal is decides whether another node is asked: 400, 413 and 422
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import NoReturn
@@ -25,22 +26,23 @@ from aicn.wire.sse import EventCutter, parse_usage
 _CHUNK_BYTES = 256 * 1024  # of a plain answer handed on at once: a yamux window
 _ERROR_BYTES = 16 * 1024  # of an error body read to find its message
 _ERROR_S = 5.0  # who answered an error status has this long to explain it
+_SHORTEST_SECRET = 6  # bytes; what is shorter is no key, and stands in many a text
 _TAIL_S = 0.25  # after [DONE], for the end of the HTTP body, which lets the connection be used again
 _LONGEST_RETRY_S = 3600.0  # advice beyond this is no advice
 NOT_LET_IN = "{} does not let this node in (status {}): its key or headers, as registered, are wrong"
 
 
 async def begin(
-    response: HttpResponse, request: InferenceRequest, limits: Limits, *, started: float, secret: bool = False
+    response: HttpResponse, request: InferenceRequest, limits: Limits, *, started: float, secrets: Sequence[bytes] = ()
 ) -> Answer:
     """The answer that `response` begins; its failure, and the response closed, when it is none.
 
-    `started`: when the request was sent, trio.current_time(). `secret`: it went with what strangers must not read, in errors either.
+    `started`: when the request was sent, trio.current_time(). `secrets` went with it: no error quotes them.
     ModelFailed, Busy, InvalidRequest, TooLarge, or `broken`.
     """
     try:
         if not 200 <= response.status < 300:
-            await _refuse(response, secret=secret)
+            await _refuse(response, secrets)
         if (coding := response.header(b"content-encoding").lower()) not in ("", "identity"):
             raise ModelFailed(f"{response.source} answers compressed ({one_line(coding)}), unasked")
         if request.stream:
@@ -193,16 +195,20 @@ async def _check_streams(response: HttpResponse) -> None:
     raise ModelFailed(f"{response.source} does not stream: it answered status {response.status}, {what}")
 
 
-async def _refuse(response: HttpResponse, *, secret: bool) -> NoReturn:
+async def _refuse(response: HttpResponse, secrets: Sequence[bytes]) -> NoReturn:
     """Raise what a status other than 2xx means."""
     status = response.status
-    if status in (401, 403) and secret:  # its words may repeat the key
+    if status in (401, 403) and secrets:  # its words may repeat a part of the key
         raise ModelFailed(NOT_LET_IN.format(response.source, status))
     try:
         body = await response.read(_ERROR_BYTES, within=_ERROR_S)
         refusal = _refusal(response, body) if len(body) <= _ERROR_BYTES else None
     except AicnError:
         body, refusal = b"", None  # the status says enough
+    if any(
+        len(secret) >= _SHORTEST_SECRET and secret in body for secret in secrets
+    ):  # a page for developers, with the request that it got
+        body, refusal = b"", None
     error = _meaning(response, body)
     error.refusal = refusal
     raise error

@@ -43,14 +43,15 @@ class OpenAIEndpoints:
         started = trio.current_time()
         accept = b"text/event-stream" if request.stream else b"application/json"
         content_type, body = _form(request) if request.parts else (b"application/json", request.body)
+        own = _own_headers(endpoint)
         response = await self._pool.post(
             endpoint.url,
-            headers=[(b"Content-Type", content_type), (b"Accept", accept), *_own_headers(endpoint)],
+            headers=[(b"Content-Type", content_type), (b"Accept", accept), *own],
             body=body,
             within=limits.first_byte_s,
         )
-        secret = bool(endpoint.api_key or endpoint.headers)
-        return await begin(response, request, limits, started=started, secret=secret)
+        secrets = [value.removeprefix(b"Bearer ") for _, value in own]
+        return await begin(response, request, limits, started=started, secrets=secrets)
 
     async def probe(self, endpoint: Endpoint) -> None:
         """Post an empty object: no model runs for it, and servers tell by their status whether they would have looked at it.

@@ -247,6 +247,23 @@ async def test_a_limit_is_told_and_kept_bytes() -> None:
         await until(lambda: not world.hop.ledger.circuits and not relayed(world.a, world.b))
 
 
+async def test_a_stream_that_must_not_be_on_a_limited_connection() -> None:
+    async with a_world(relay_circuit_bytes=100_000) as world, open_test_host() as c:
+        c.serve(ECHO, echo)
+        await c.connect(circuit_to(world.b, world.relay))
+        with pytest.raises(Unreachable, match="only through a relay that limits connections"):
+            await c.open_stream(PeerId(world.b.id), ECHO, limited=False)
+        with pytest.raises(Unreachable, match="only through a relay that limits connections"):
+            await world.b.open_stream(PeerId(c.id), ECHO, limited=False)
+        world.b._swarm.book.add_addrs(ID.from_base58(c.id), [split_peer(full_address(c))[1]])
+        stream = await world.b.open_stream(PeerId(c.id), ECHO, limited=False)
+        stream.reset()
+        assert not world.b._swarm.connections[ID.from_base58(c.id)][-1].relayed
+    async with a_world() as world:
+        await world.a.connect(circuit_to(world.b, world.relay))
+        (await world.a.open_stream(PeerId(world.b.id), ECHO, limited=False)).reset()
+
+
 async def test_a_limit_is_kept_time() -> None:
     async with a_world(relay_circuit_s=1.0) as world:
         await world.a.connect(circuit_to(world.b, world.relay))

@@ -15,7 +15,17 @@ from aicn.domain.inference import InferenceRequest, Kind, Usage
 from aicn.domain.registration import Endpoint
 from aicn.errors import AicnError, Busy, DeadlineExceeded, EndpointDown, InvalidRequest, ModelFailed, TooLarge
 from aicn.services.ports import Answer
-from tests.fakes.endpoint import Connection, Script, Scripted, answers, http_chunk, open_scripted, response, stream_head
+from tests.fakes.endpoint import (
+    SSE,
+    Connection,
+    Script,
+    Scripted,
+    answers,
+    http_chunk,
+    open_scripted,
+    response,
+    stream_head,
+)
 
 LIMITS = Limits(connect_s=1, first_byte_s=60, gap_s=20, answer_bytes=2**20)
 BODY = b'{"model": "m",  "messages": [],"unknown":1e2}'
@@ -410,6 +420,43 @@ async def test_nothing_registered_goes_where_an_endpoint_redirects_to() -> None:
         assert asked.server.requests[0].headers["authorization"] == "Bearer sk-s3cret"
         assert not elsewhere.connections
     assert "s3cret" not in caught.value.message
+
+
+async def test_the_head_of_a_good_answer_and_the_words_of_a_refusal_are_kept() -> None:
+    plain = json.dumps(GOOD).encode()
+    chunked = stream_head("X-Own: 2").replace(SSE.encode(), b"application/json") + http_chunk(plain) + http_chunk(b"")
+    for raw in (response(201, plain, "application/json", "X-Own: 2"), chunked):
+        async with asking(answers(raw)) as asked:
+            answer, _ = await asked.read(streamed=False)
+            assert answer.head is not None
+            assert (answer.head.get(b"x-own"), answer.head.get(b"content-length")) == ("2", str(len(plain)))
+    async with asking(answers(stream(event("hi"), DONE))) as asked:
+        answer, _ = await asked.read(streamed=True)
+        assert answer.head is not None
+        assert (answer.head.status, answer.head.get(b"content-type")) == (200, SSE)
+    for status, body in ((500, b"out of memory"), (200, b'{"code": 3, "message": "no"}'), (400, b"")):
+        async with asking(answers(response(status, body, "application/json", "X-Own: 2"))) as asked:
+            for streamed in (False, True):
+                refusal = (await asked.fails(streamed=streamed)).refusal
+                assert refusal is not None
+                assert (refusal.status, refusal.reason, refusal.body) == (status, "X", body)
+                assert (b"x-own", b"2") in refusal.headers
+    async with asking(answers(response(500, b"x" * 20_000))) as asked:
+        assert (await asked.fails(streamed=False)).refusal is None  # a part of it would be no words
+
+
+@pytest.mark.parametrize("status", [400, 500])
+async def test_a_page_for_developers_that_shows_the_key_is_not_quoted(status: int) -> None:
+    async with asking(answers(response(status, b"you sent Bearer sk-s3cret, and then it crashed"))) as asked:
+        request = InferenceRequest("r1", Kind.CHAT, "p", "m", BODY, False, trio.current_time() + 100)
+        with pytest.raises(AicnError) as caught:
+            await asked.endpoints.open(replace(SECRET, url=asked.server.url()), request)
+        assert "s3cret" not in caught.value.message
+        assert caught.value.refusal is None
+    async with asking(answers(response(status, b"team blue has no quota"))) as asked:  # nothing that must not be told
+        with pytest.raises(AicnError, match="team blue has no quota") as caught:
+            await asked.endpoints.open(replace(SECRET, url=asked.server.url()), request)
+        assert caught.value.refusal is not None
 
 
 @pytest.mark.parametrize("status", [401, 403])
