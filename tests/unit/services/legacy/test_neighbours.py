@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -27,6 +29,7 @@ from tests.fakes.links import ScriptedLinks
 
 OWN, GO = PeerId("own"), PeerId(PEER_OF_NOBODY)
 TOPIC = "t"
+CAPTURED = json.loads((Path(__file__).parents[3] / "vectors" / "legacy" / "messages.json").read_text())["messages"]
 PROJECTS = (Project("P", ("M", "N")),)
 SERVER = NodeType.PUBLIC | NodeType.DIRECTORY
 
@@ -131,6 +134,24 @@ async def test_a_heartbeat_is_what_its_node_has_until_the_next_one() -> None:
         world.heartbeat([], node_type=NodeType.MODEL)
     )  # in the same second: it has none, whatever it says of itself
     assert (world.sees("Q"), world.catalog.projects(), world.first) == ({GO: []}, [], [1])
+
+
+async def test_captured_heartbeats_are_taken_also_two_of_one_second() -> None:
+    world = World()
+    captured = [bytes.fromhex(one["message_hex"]) for one in CAPTURED if one["label"].startswith("heartbeat")]
+    for data in captured:
+        said = decode(data)
+        world.now = said.timestamp + 0.5
+        world.neighbours.heard(Message(TOPIC, said.sender, data, data), said)
+    offers = {node: offer for node in world.catalog.nodes() if (offer := world.catalog.offer(node)) is not None}
+    assert len(offers) == len(captured) - 1  # the second one said more than the first, in the same second
+    first = offers[decode(captured[0]).sender]
+    assert [(one.name, [model.name for model in one.models]) for one in first.projects] == [
+        ("P", ["M", "NoUsage"]),
+        ("Empty", []),
+    ]
+    types = {NodeType.MODEL, NodeType(0), NodeType.PUBLIC | NodeType.DIRECTORY}
+    assert {offer.node_type for offer in offers.values()} == types
 
 
 async def test_a_heartbeat_says_nothing_of_a_node_that_makes_offers() -> None:
