@@ -157,7 +157,7 @@ class _PlainAnswer(_HttpAnswer):
             try:
                 answer = parse_completion(self._body, self._request.kind, source=self._response.source)
             except ModelFailed as error:
-                error.refusal = _refusal(self._response, bytes(self._body))
+                error.refusal = _refusal(self._response, self._body)
                 raise
             match answer:
                 case {"choices": [{"finish_reason": str(reason)}, *_]}:
@@ -202,16 +202,19 @@ async def _refuse(response: HttpResponse, secrets: Sequence[bytes]) -> NoReturn:
         raise ModelFailed(NOT_LET_IN.format(response.source, status))
     try:
         body = await response.read(_ERROR_BYTES, within=_ERROR_S)
-        refusal = _refusal(response, body) if len(body) <= _ERROR_BYTES else None
+        refusal = _refusal(response, body)
     except AicnError:
         body, refusal = b"", None  # the status says enough
-    if any(
-        len(secret) >= _SHORTEST_SECRET and secret in body for secret in secrets
-    ):  # a page for developers, with the request that it got
+    if _quotes(body, secrets):
         body, refusal = b"", None
     error = _meaning(response, body)
     error.refusal = refusal
     raise error
+
+
+def _quotes(body: bytes, secrets: Sequence[bytes]) -> bool:
+    """Whether it is a page for developers, with the request that was sent."""
+    return any(len(secret) >= _SHORTEST_SECRET and secret in body for secret in secrets)
 
 
 def _meaning(response: HttpResponse, body: bytes) -> AicnError:
@@ -228,9 +231,12 @@ def _meaning(response: HttpResponse, body: bytes) -> AicnError:
     return ModelFailed(f"{response.source} failed{said}")
 
 
-def _refusal(response: HttpResponse, body: bytes) -> Refusal:
+def _refusal(response: HttpResponse, body: bytes | bytearray) -> Refusal | None:
+    """What is passed on of an error; None of a long one, which may not be all there."""
+    if len(body) > _ERROR_BYTES:
+        return None
     head = response.head
-    return Refusal(head.status, head.reason, head.headers, body)
+    return Refusal(head.status, head.reason, head.headers, bytes(body))
 
 
 def _retry_after(value: str) -> float | None:
