@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ from aicn.domain.offers import ListedModel
 from aicn.errors import ModelFailed
 from aicn.wire import sse
 from aicn.wire.completion import parse_object
+from aicn.wire.v0.answers import encode_json
 
 _IMAGE_MEMBERS = ("b64_json", "url", "revised_prompt")
 
@@ -21,7 +21,7 @@ def encode_models(models: Sequence[ListedModel]) -> bytes:
 
 def encode_model(model: ListedModel) -> bytes:
     """`GET /v1/models/{id}`."""
-    return _encode(_model(model))
+    return encode_json(_model(model))
 
 
 def encode_images(body: bytes, *, source: str) -> bytes:
@@ -31,13 +31,13 @@ def encode_images(body: bytes, *, source: str) -> bytes:
             data = [{name: one[name] for name in _IMAGE_MEMBERS if isinstance(one.get(name), str)} for one in choices]
             if all(data):
                 created = more.get("created")
-                return _encode({"created": created if type(created) is int else 0, "data": data})
+                return encode_json({"created": created if type(created) is int else 0, "data": data})
     raise ModelFailed(f"{source} answered without images")
 
 
 def encode_error(message: str, *, kind: str, param: str | None, code: str, request_id: str) -> bytes:
     """The body of a failure."""
-    return _encode({"error": _error(message, kind, param, code), "request_id": request_id})
+    return encode_json({"error": _error(message, kind, param, code), "request_id": request_id})
 
 
 def encode_error_event(message: str, *, kind: str, param: str | None, code: str, request_id: str) -> bytes:
@@ -62,7 +62,3 @@ def _model(model: ListedModel) -> dict[str, Any]:
         "context_length": model.context or None,
         "aliases": list(model.aliases),
     }
-
-
-def _encode(value: object) -> bytes:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode(errors="replace")
