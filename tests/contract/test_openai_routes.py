@@ -89,14 +89,15 @@ async def test_a_stream_passes_piece_by_piece() -> None:
     fake = a_node()
     answer = ScriptedAnswer([ONE, gate, TWO, DONE])
     answer.trace = Trace("r", Kind.CHAT, "p", "m", True, 0.0, 0.0, attempts=[
-        Attempt(OWN, 0.0, error="busy"), Attempt(OTHER, 0.0, relayed=True, accepted_s=0.0123, first_s=0.5)])  # fmt: skip
+        Attempt(OWN, 0.0, error="busy"), Attempt(OTHER, 0.0, relayed=True, accepted_s=0.0123, first_s=0.5),
+        Attempt(THIRD, 0.0, hedge=True, accepted_s=0.2)])  # fmt: skip
     fake.inference.script = lambda _: answer
     async with serving(fake) as served, served.client() as client:
         body = json.dumps(CHAT | {"stream": True, "stream_options": {"include_usage": True}}).encode()
         await client.ask("POST", "/v1/chat/completions", body)
         head = await client.head()
         assert (head.status, head.headers["content-type"]) == (200, "text/event-stream")
-        assert head.headers["server-timing"] == "way;desc=relayed, dial;dur=12.3, first;dur=487.7, attempts;desc=2"
+        assert head.headers["server-timing"] == "way;desc=relayed, dial;dur=12.3, first;dur=487.7, attempts;desc=3"
         assert await client.piece() == ONE
         gate.set()
         assert [await client.piece() for _ in range(3)] == [TWO, DONE, b""]

@@ -63,10 +63,13 @@ def signed(response: Response, answer: Answer) -> Response:
 def _server_timing(answer: Answer) -> str:
     """The header's value (W3C Server Timing): milliseconds of the attempt that answered, and of the whole answer where it is over."""
     told = []
-    if answer.trace is not None and answer.trace.attempts:
-        told += _phases(answer.trace.attempts[-1])
-        if len(answer.trace.attempts) > 1:
-            told.append(f"attempts;desc={len(answer.trace.attempts)}")
+    attempts = answer.trace.attempts if answer.trace is not None else []
+    for attempt in reversed(attempts):
+        if attempt.node == answer.node:  # not always the last: of two that are asked at once the first may win
+            told += _phases(attempt)
+            break
+    if len(attempts) > 1:
+        told.append(f"attempts;desc={len(attempts)}")
     if answer.end is not None:
         told += [f"queue;dur={answer.end.queued_ms}", f"worker;dur={answer.end.total_ms}"]
     return ", ".join(told)
