@@ -21,7 +21,7 @@ def beginning(body: bytes) -> int:
     if start < 0:
         return 0
     user = body.find(b'"user"', start, start + _HASHED)
-    end = body.find(b'"}', user + 6, start + _HASHED) if user >= 0 else -1
+    end = body.find(b'"}', user + 5, start + _HASHED) if user >= 0 else -1
     return hash(body[start : end if end >= 0 else start + _HASHED])
 
 

@@ -2,12 +2,13 @@
 
 The order is by tier, then by the seconds that an answer should take; the first place is drawn:
 
-    ready        ─ now and then one that nothing is known of, or that has failed and was set aside long enough: one request
+    ready        ─ now and then one of the next tier, a trial
                  ─ else who answered this conversation last, when it is nearly as good as the best: its prompt cache is warm
                  ─ else the better of two drawn from those that are nearly as good as the best, so that many gateways that see
                    the same do not all ask the same node
+    new          nothing is known of it, or it has failed and was set aside long enough
     full         all its places are taken, or it has just said that it is busy
-    on trial     it has yet to prove itself, and is at it
+    on trial     it has yet to prove itself, and is being asked
     unreachable  the last attempt to connect, not long ago, has failed
     set aside    it has failed not long ago (see scores.py)
 
@@ -34,7 +35,7 @@ from aicn.services.budgets import budget
 from aicn.services.prompts import beginning, least_tokens
 from aicn.services.scores import Health, Record, Scores, stale
 
-READY, FULL, ON_TRIAL, UNREACHABLE, SET_ASIDE, TOO_SHORT = range(6)
+READY, NEW, FULL, ON_TRIAL, UNREACHABLE, SET_ASIDE, TOO_SHORT = range(7)
 
 TYPICAL_CHUNKS = 30  # of an answer: what the pace counts beside the first token
 _UNKNOWN_S = 1.0  # what an answer of a model should take of which nothing was seen
@@ -48,6 +49,7 @@ _TRIALS = 0.1  # of the requests at most go to nodes that have yet to prove them
 _MOST_TRIALS = 2.0  # in a row
 _REASONS = {
     READY: "slower",
+    NEW: "has yet to prove itself",
     FULL: "no room",
     ON_TRIAL: "has yet to prove itself, and is being asked",
     UNREACHABLE: "could not be reached",
@@ -62,7 +64,6 @@ class Standing(NamedTuple):
     node: PeerId
     provider: Provider
     record: Record | None
-    proven: bool
 
 
 class View(NamedTuple):
@@ -101,7 +102,7 @@ def assess(provider: Provider, scores: Scores, view: View) -> Standing:
     else:
         seconds *= 2 + (running + 1 - slots) / slots
     tier = _tier(provider, record, health, view, proven=proven, full=0 < model.slots <= running)
-    return Standing(tier, seconds, node, provider, record, proven)
+    return Standing(tier, seconds, node, provider, record)
 
 
 def _tier(
@@ -118,7 +119,9 @@ def _tier(
         if record.in_flight and not proven:
             return ON_TRIAL
         full = full or record.busy_until > now
-    return FULL if full else READY
+    if full:
+        return FULL
+    return READY if proven else NEW
 
 
 def near(standings: Sequence[Standing]) -> int:
@@ -171,10 +174,11 @@ class Router:
             return [], []
         now = self._clock()
         standings = sorted(self._assessed(request, providers, now))
-        first, why = self._choose(request, standings)
+        close = near(standings)
+        first, why = self._choose(request, standings, close)
         if first:
             standings.insert(0, standings.pop(first))
-        close = near(standings) if not first else 0
+            close += first >= close
         asked: list[Provider] = []
         verdicts: list[Verdict] = []
         for rank, one in enumerate(standings):
@@ -182,7 +186,9 @@ class Router:
             if fit:
                 asked.append(one.provider)
             if rank < MOST_VERDICTS:
-                said = why if rank == 0 and fit else "not drawn" if rank < close else reason(one, self._scores, now)
+                said = why if rank == 0 else reason(one, self._scores, now)
+                if 0 < rank < close and one.tier == READY:
+                    said = "among the best"
                 verdicts.append(Verdict(one.node, rank if fit else None, one.score, said))
         return asked, verdicts
 
@@ -252,25 +258,20 @@ class Router:
         scores = self._scores
         return [assess(provider, scores, view) for provider in providers]
 
-    def _choose(self, request: InferenceRequest, standings: Sequence[Standing]) -> tuple[int, str]:
-        """Which of the sorted `standings` is asked first, and why."""
-        if len(standings) == 1:
+    def _choose(self, request: InferenceRequest, standings: Sequence[Standing], close: int) -> tuple[int, str]:
+        """Which of the sorted `standings`, of which the first `close` are nearly equal, is asked first, and why."""
+        best = standings[0]
+        if len(standings) == 1 and best.tier in (READY, NEW):
             return 0, "the only one"
-        close = near(standings)
-        if standings[0].tier == READY:
-            if self._trials >= 1 and (new := self._on_trial(standings)):
+        if best.tier == READY:
+            if self._trials >= 1 and (new := [place for place, one in enumerate(standings) if one.tier == NEW]):
                 return self._chance.choice(new), "tried: it has yet to prove itself"
             if (warm := self._warm(request, standings)) is not None:
                 return warm, "answered this conversation before"
-        if close == 1:
-            return 0, "best"
-        return min(self._chance.sample(range(close), 2)), "better of two"
-
-    def _on_trial(self, standings: Sequence[Standing]) -> list[int]:
-        """Who has yet to prove itself, if there are others that need not."""
-        ready = [(place, one) for place, one in enumerate(standings) if one.tier == READY]
-        new = [place for place, one in ready if not one.proven]
-        return new if len(new) < len(ready) else []
+        first = min(self._chance.sample(range(close), 2)) if close > 1 else 0
+        if best.tier != READY:
+            return first, reason(standings[first], self._scores, self._clock())
+        return first, "better of two" if close > 1 else "best"
 
     def _warm(self, request: InferenceRequest, standings: Sequence[Standing]) -> int | None:
         if not self._scores.conversations or not (key := beginning(request.body)):

@@ -25,7 +25,7 @@ MOST_RECORDS = 4096  # models of nodes: some 16 MB when all are known well
 MOST_CONVERSATIONS = 4096
 ENOUGH = 8  # observations that say something of the edges of a distribution
 _WINDOW = 32  # observations kept: what a worker did before them says little of now
-_FORGIVEN_S = 60.0  # half-life of failures
+_FORGIVEN_S = 300.0  # half-life of failures; each answer halves them, too
 _STALE_S = 600.0  # half-life of what was measured: a slow worker gets another chance
 _OTHERS_S = 8.0  # half-life of what a worker said of the requests of others: an answer takes seconds
 _FADING = 0.98  # of the longest prompt with each answer
@@ -88,6 +88,7 @@ class Health:
     def answered(self) -> None:
         self.proven = True
         self.until = 0.0
+        self._failures *= 0.5
 
 
 class Record:
