@@ -41,7 +41,7 @@ class InferenceRequest:
     kind: Kind
     project: str
     model: str
-    body: bytes  # the client's JSON object, byte for byte, less `node_id` and `project`
+    body: bytes  # the client's JSON object, byte for byte, less `node_id` and `project`, with the model's own name
     stream: bool
     deadline: float  # absolute, trio.current_time() of this node; travels as milliseconds left
     parts: tuple[Part, ...] = ()  # files of a multipart form, whose other fields are the members of `body`

@@ -9,6 +9,8 @@ import random
 import pytest
 import trio
 
+from aicn.domain.inference import Kind
+from aicn.domain.offers import OfferedModel, OfferedProject
 from tests.fakes.answers import ScriptedAnswer
 from tests.fakes.http import Served, serving
 from tests.fakes.node import OWN, FakeNode
@@ -19,6 +21,8 @@ SEEDS = [
     b"POST /api/v0/chat/completion HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n\r\n" % len(CHAT) + CHAT,
     b"POST /api/v0/chat/completion HTTP/1.1\r\nhost: localhost\r\nexpect: 100-continue\r\ntransfer-encoding: chunked\r\n\r\n"
     + b"%x\r\n%s\r\n0\r\n\r\n" % (len(CHAT), CHAT),
+    b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n\r\n" % len(CHAT) + CHAT,
+    b"GET /v1/models/p/%6d HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer x\r\n\r\n",
     b"POST /nowhere HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n",
     b"HEAD /readyz HTTP/1.0\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n",
     b"OPTIONS * HTTP/1.1\r\nhost: localhost\r\norigin: http://x\r\n\r\n",
@@ -66,6 +70,7 @@ async def test_broken_http_breaks_nothing(seed: int, caplog: pytest.LogCaptureFi
     caplog.set_level(logging.WARNING)
     fake = FakeNode()
     fake.inference.script = lambda _: ScriptedAnswer([b"data: 1\n\n"] * 3)
+    fake.offer(OfferedProject("p", (OfferedModel("m", Kind.CHAT),)))
     async with serving(fake, within_s=100) as served:
         async with trio.open_nursery() as nursery:
 
