@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from aicn.gateway.v0.openapi import document
+from aicn.gateway.openapi import document
 from tests.fakes.browser import open_browser
 from tests.fakes.http import serving
 from tests.fakes.node import OWN
