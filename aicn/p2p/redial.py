@@ -31,8 +31,10 @@ _MOST_AT_ONCE = 64  # peers that are being dialled; the others of a whole networ
 
 
 def where_it_listens(swarm: Swarm, connection: Connection) -> list[Multiaddr]:
-    """Addresses that the peer of an accepted connection says it has, at the IP address that it came from: it can be dialled there,
-    unless a router is between us. Others are hearsay, and could make us dial whomever it likes."""
+    """Addresses that the peer of an accepted connection says it has, at the IP address that it came from.
+
+    It can be dialled there unless a router is between us. Others are hearsay, and could make us dial whomever it likes.
+    """
     if connection.remote is None or connection.relayed:
         return []
     came_from = addresses.ip_of(connection.remote)
