@@ -26,13 +26,14 @@ from aicn.wire.pb import control_pb2
 from aicn.wire.pb import offers_pb2 as pb
 
 NODE = PeerId("16Uiu2HAm3cuhhRL2msUuLF62KRSfneFDx94RsuouyW25Ho42cFMq")
+OFFERED = [kind for kind in Kind if kind is kind.offered]
 MODEL = OfferedModel("M", Kind.CHAT, 32, 3, 4096, ("alias",))
 OFFER = Offer(NODE, 7, 1000.0, 1090.0, NodeType.MODEL | NodeType.DIRECTORY, (OfferedProject("P", (MODEL,)),), ("/p",))
 
 NAMES = st.text(min_size=1, max_size=LONGEST_NAME).filter(is_name)
 UINT32 = st.integers(0, 2**32 - 1)
 MODELS = st.builds(
-    OfferedModel, NAMES, st.sampled_from(Kind), UINT32, UINT32, UINT32, st.lists(NAMES, max_size=16).map(tuple)
+    OfferedModel, NAMES, st.sampled_from(OFFERED), UINT32, UINT32, UINT32, st.lists(NAMES, max_size=16).map(tuple)
 )
 PROJECTS = st.builds(
     OfferedProject, NAMES, st.lists(MODELS, max_size=5, unique_by=lambda one: (one.name, one.kind)).map(tuple)
