@@ -55,6 +55,7 @@ bench: setup ## measure the hot path; prints a table, tests nothing
 	$(BIN)/python -m bench.run
 	$(BIN)/python -m bench.p2p
 	$(BIN)/python -m bench.network
+	$(BIN)/python -m bench.legacy
 
 testnet: setup ## the compose topology as processes on loopback, until Ctrl-C
 	@$(BIN)/aicn testnet
