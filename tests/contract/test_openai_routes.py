@@ -224,7 +224,7 @@ async def test_every_error_before_the_answer(cls: type[errors.AicnError], stream
         param = "field" if row.type == "invalid_request_error" else None
         error = {"message": "field: why", "type": row.type, "param": param, "code": row.code}
         assert reply.json == {"error": error, "request_id": reply.headers["x-request-id"]}
-        assert reply.headers.get("retry-after") == ("3" if row.status == 503 else None)
+        assert reply.headers.get("retry-after") == ("3" if row.status in (429, 503) else None)
 
 
 @pytest.mark.parametrize("cls", ERRORS, ids=lambda cls: cls.__name__)
