@@ -295,7 +295,7 @@ def _local_model(node: Node) -> LocalModelServer:
     config = node.config.local_model
 
     async def up(url: str) -> None:
-        node.registration.set_own(Endpoint(config.project, config.model, url))
+        node.registration.set_own(Endpoint(config.project, config.model, url, context=config.context))
 
     async def down() -> None:
         node.registration.set_own(None)

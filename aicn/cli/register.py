@@ -42,6 +42,12 @@ _LONGEST_KEY_FILE = 65_536  # characters read: the node says what is too long
     callback=lambda _ctx, _param, lines: _headers(lines),
     help="Sent to the URLs, too; repeatable.",
 )
+@click.option(
+    "--context",
+    type=click.IntRange(1),
+    metavar="TOKENS",
+    help="Longest conversation that the models take: nodes do not send them longer ones.",
+)
 @click.option("--probe", is_flag=True, help="Ask each URL first, and offer nothing when one does not work.")
 @api_option
 @json_option
@@ -53,6 +59,7 @@ def command(
     api_key: str | None,
     api_key_file: TextIO | None,
     headers: dict[str, str],
+    context: int | None,
     probe: bool,
     api: str,
     as_json: bool,
@@ -63,8 +70,9 @@ def command(
     """
     if api_key_file is not None:
         api_key = api_key_file.read(_LONGEST_KEY_FILE).strip()
-    secrets = ({"api_key": api_key} if api_key else {}) | ({"headers": headers} if headers else {})
-    entries = [{"model": name, "api": url, "type": TYPES.index(kind), **secrets} for name, url in models]
+    more: dict[str, object] = {"context": context} if context else {}
+    more |= ({"api_key": api_key} if api_key else {}) | ({"headers": headers} if headers else {})
+    entries = [{"model": name, "api": url, "type": TYPES.index(kind), **more} for name, url in models]
     with open_api(api) as node:
         before = {offer.model for offer in ask(node, [own_id(node)])[0].offers if offer.project == project}
         body: dict[str, object] = {"project": project, "models": entries} | ({"probe": True} if probe else {})

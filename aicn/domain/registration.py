@@ -24,6 +24,7 @@ class Endpoint:
     type: int = 0
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)  # sent with each request
     api_key: str = field(default="", repr=False)  # sent as `Authorization: Bearer`
+    context: int = 0  # tokens of a conversation, its answer included; 0: unknown
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,7 @@ def for_kind(endpoint: Endpoint, kind: Kind) -> Endpoint | None:
     return replace(endpoint, url=urlunsplit(parts._replace(path=path)))
 
 
+LONGEST_CONTEXT = 2**31 - 1  # tokens: what an offer's field holds
 MOST_HEADERS = 32  # of one endpoint
 MOST_HEADER_CHARACTERS = 8192  # of all their names and values: what servers take of one head
 LONGEST_KEY = 4096  # characters of an API key: long tokens have some 2000

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 import trio
 
+from aicn.domain.inference import Kind
 from aicn.domain.offers import LIFE_S, NodeType, Offer, OfferedModel, OfferedProject
 from aicn.domain.registration import KIND_OF_TYPE
 from aicn.services.catalog import Catalog
@@ -30,13 +31,17 @@ class Offered:
         self._worker = worker
 
     def projects(self) -> Sequence[OfferedProject]:
-        """By name; each model once per kind, in the order of registration."""
-        models: dict[str, dict[OfferedModel, None]] = {}
+        """By name; each model once per kind, in the order of registration, with the least context that its endpoints are known to take."""
+        models: dict[str, dict[tuple[str, Kind], OfferedModel]] = {}
         for endpoint in self._registration.endpoints():
             slots, in_flight = self._worker.load(endpoint.project, endpoint.model)
-            model = OfferedModel(endpoint.model, KIND_OF_TYPE[endpoint.type], slots, in_flight)
-            models.setdefault(endpoint.project, {})[model] = None
-        return [OfferedProject(name, tuple(of_project)) for name, of_project in sorted(models.items())]
+            kind, of_project = KIND_OF_TYPE[endpoint.type], models.setdefault(endpoint.project, {})
+            before = of_project.get((endpoint.model, kind))
+            known = [one.context for one in (before, endpoint) if one is not None and one.context]
+            of_project[endpoint.model, kind] = OfferedModel(
+                endpoint.model, kind, slots, in_flight, min(known, default=0)
+            )
+        return [OfferedProject(name, tuple(of_project.values())) for name, of_project in sorted(models.items())]
 
 
 class Announcer:

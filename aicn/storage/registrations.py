@@ -21,14 +21,14 @@ class Registrations:
 
     async def replace_project(self, project: str, endpoints: Sequence[Endpoint]) -> None:
         rows = [
-            (project, position, e.model, e.url, e.type, json.dumps(e.headers), e.api_key)
+            (project, position, e.model, e.url, e.type, json.dumps(e.headers), e.api_key, e.context)
             for position, e in enumerate(endpoints)
         ]
 
         def replace(connection: sqlite3.Connection) -> None:
             connection.execute("delete from endpoint where project = ?", (project,))
             connection.executemany(
-                "insert into endpoint (project, position, model, url, type, headers, api_key) values (?, ?, ?, ?, ?, ?, ?)",
+                "insert into endpoint (project, position, model, url, type, headers, api_key, context) values (?, ?, ?, ?, ?, ?, ?, ?)",
                 rows,
             )
 
@@ -37,9 +37,11 @@ class Registrations:
 
 def _load(connection: sqlite3.Connection) -> list[Endpoint]:
     rows = connection.execute(
-        "select project, model, url, type, headers, api_key from endpoint order by project, position"
+        "select project, model, url, type, headers, api_key, context from endpoint order by project, position"
     )
     return [
-        Endpoint(project, model, url, kind, tuple((name, value) for name, value in json.loads(headers)), api_key)
-        for project, model, url, kind, headers, api_key in rows
+        Endpoint(
+            project, model, url, kind, tuple((name, value) for name, value in json.loads(headers)), api_key, context
+        )
+        for project, model, url, kind, headers, api_key, context in rows
     ]

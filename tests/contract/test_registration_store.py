@@ -49,10 +49,10 @@ async def test_a_new_store_is_empty(open_store: OpenStore) -> None:
 async def test_what_was_stored_is_there_after_reopening_in_order(open_store: OpenStore) -> None:
     mine = [endpoint("p", "z"), endpoint("p", "a"), endpoint("p", "z", 2), endpoint("p", "z", 2)]
     async with open_store() as store:
-        await store.replace_project("q", [Endpoint("q", "draw", "https://h/x", 2)])
+        await store.replace_project("q", [Endpoint("q", "draw", "https://h/x", 2, context=4096)])
         await store.replace_project("p", mine)
         before = list(await store.load())
-    assert before == [*mine, Endpoint("q", "draw", "https://h/x", 2)]
+    assert before == [*mine, Endpoint("q", "draw", "https://h/x", 2, context=4096)]
     async with open_store() as store:
         assert list(await store.load()) == before
 

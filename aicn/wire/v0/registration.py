@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from aicn.domain.registration import KIND_OF_TYPE, Endpoint, Project, check_headers
+from aicn.domain.registration import KIND_OF_TYPE, LONGEST_CONTEXT, Endpoint, Project, check_headers
 from aicn.errors import InvalidRequest
 from aicn.wire.json_body import take
 from aicn.wire.v0 import fields
@@ -64,7 +64,15 @@ def _endpoint(project: str, item: object, where: str) -> Endpoint:
         check_headers(headers, api_key, url)
     except InvalidRequest as error:
         raise InvalidRequest(f"{where}.{error.message}") from None
-    return Endpoint(project, model, url, kind, headers, api_key)
+    return Endpoint(project, model, url, kind, headers, api_key, _context(item.get("context"), where))
+
+
+def _context(tokens: object, where: str) -> int:
+    if tokens is None:
+        return 0
+    if type(tokens) is not int or not 0 <= tokens <= LONGEST_CONTEXT:
+        raise InvalidRequest(f"{where}.context: a number of tokens is needed, at most {LONGEST_CONTEXT}")
+    return tokens
 
 
 def _any_case(members: dict[str, Any]) -> dict[str, Any]:

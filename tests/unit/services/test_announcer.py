@@ -159,14 +159,19 @@ async def test_what_is_offered_is_what_is_registered_with_its_load() -> None:
     )
     url = "http://127.0.0.1:1/"
     await registration.register(
-        "P", [Endpoint("P", "M", url), Endpoint("P", "M", url + "2"), Endpoint("P", "E", url, 3)]
+        "P",
+        [
+            Endpoint("P", "M", url),
+            *(Endpoint("P", "M", url + str(tokens), context=tokens) for tokens in (8192, 4096)),
+            Endpoint("P", "E", url, 3),
+        ],
     )
-    registration.set_own(Endpoint("own", "M", url))
+    registration.set_own(Endpoint("own", "M", url, context=2048))
     request = InferenceRequest("r", Kind.CHAT, "P", "M", b"{}", stream=False, deadline=trio.current_time() + 60)
     answers = [worker.open(request) for _ in range(3)]
     assert Offered(registration, worker).projects() == [
-        OfferedProject("P", (OfferedModel("M", Kind.CHAT, 2, 3), OfferedModel("E", Kind.EMBEDDING, 32, 0))),
-        OfferedProject("own", (OfferedModel("M", Kind.CHAT, 2, 0),)),
+        OfferedProject("P", (OfferedModel("M", Kind.CHAT, 2, 3, 4096), OfferedModel("E", Kind.EMBEDDING, 32, 0))),
+        OfferedProject("own", (OfferedModel("M", Kind.CHAT, 2, 0, 2048),)),
     ]
     for answer in answers:
         await answer.aclose()

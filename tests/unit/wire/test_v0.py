@@ -99,7 +99,8 @@ def test_register() -> None:
 
 def test_register_with_secrets_and_a_probe() -> None:
     secret = {"headers": {"X-Team": "blue team", "X-Empty": ""}, "api_key": "sk-1/2=_"}
-    body = {"project": "p", "models": [MODEL | secret, MODEL | {"type": 3}, MODEL | {"headers": {}}], "probe": True}
+    models = [MODEL | secret, MODEL | {"type": 3, "context": 4096}, MODEL | {"headers": {}, "context": None}]
+    body = {"project": "p", "models": models, "probe": True}
     wanted = registration.decode_register(json.dumps(body).encode())
     assert wanted.probe
     assert [(one.headers, one.api_key, one.type) for one in wanted.endpoints] == [
@@ -107,6 +108,7 @@ def test_register_with_secrets_and_a_probe() -> None:
         ((), "", 3),
         ((), "", 0),
     ]
+    assert [one.context for one in wanted.endpoints] == [0, 4096, 0]
     assert "sk-1" not in repr(wanted)
     assert "blue" not in repr(wanted)
 
@@ -117,6 +119,10 @@ SECRET = "s3cret-value"
 @pytest.mark.parametrize(
     ("change", "field"),
     [
+        ({"context": -1}, "context"),
+        ({"context": True}, "context"),
+        ({"context": 2**31}, "context"),
+        ({"context": "4096"}, "context"),
         ({"api_key": ""}, "api_key"),
         ({"api_key": 7}, "api_key"),
         ({"api_key": f"{SECRET} x"}, "api_key"),

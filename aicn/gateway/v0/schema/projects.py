@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field, NonNegativeInt
 
+from aicn.domain.registration import LONGEST_CONTEXT
 from aicn.gateway.v0.schema.shapes import BODY_ERRORS, NODE_ERRORS, ByNode, Name, Ok, Operation, PeerId, Request, Told
 from aicn.wire.v0.registration import MOST_MODELS
 
@@ -72,6 +73,12 @@ class Endpoint(Request):
         min_length=1,
         description="The same for `Authorization: Bearer`.",
         json_schema_extra={"writeOnly": True},
+    )
+    context: int | None = Field(
+        default=None,
+        ge=0,
+        le=LONGEST_CONTEXT,
+        description="Tokens that a conversation may have there, its answer included; announced. Without it, or 0: unknown.",
     )
 
 
