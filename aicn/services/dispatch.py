@@ -120,9 +120,7 @@ class Dispatch:
         asked, verdicts = self._router.rank(request, providers)
         if not asked:
             longest = max(provider.model.context for provider in providers)
-            raise InvalidRequest(
-                f"the prompt and the answer asked for are longer than any node takes ({longest} tokens)"
-            )
+            raise InvalidRequest(f"the prompt is longer than any node takes ({longest} tokens)")
         return asked, verdicts
 
     def explain(self, project: str, model: str, kind: Kind) -> list[Verdict]:

@@ -25,12 +25,17 @@ def beginning(body: bytes) -> int:
     return hash(body[start : end if end >= 0 else start + _HASHED])
 
 
-def least_tokens(body: bytes) -> int:
-    """Tokens that the prompt and the answer asked for take, rather too few: what is certainly too long for a shorter context."""
-    asked = 0
+def answer_tokens(body: bytes) -> int | None:
+    """Most tokens that the client wants as an answer; None: it has not said."""
+    asked = None
     for name in (b'"max_tokens"', b'"max_completion_tokens"'):
         if (at := body.rfind(name)) >= 0 and (match := _MOST_TOKENS.match(body, at)):
-            asked = max(asked, int(match[1]))
-    if b";base64," in body or b'"image_url"' in body:  # images: bytes say nothing
-        return asked
-    return asked + (len(body) - _ESCAPED * body.count(b"\\u")) // _BYTES_PER_TOKEN
+            asked = max(asked or 0, int(match[1]))
+    return asked
+
+
+def prompt_tokens(body: bytes) -> int:
+    """Tokens of the prompt, rather too few; 0 where there are images, of which bytes say nothing."""
+    if b";base64," in body or b'"image_url"' in body:
+        return 0
+    return (len(body) - _ESCAPED * body.count(b"\\u")) // _BYTES_PER_TOKEN

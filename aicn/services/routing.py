@@ -9,10 +9,11 @@ The order is by tier, then by the seconds that an answer should take; the first 
     new          nothing is known of it, or it has failed and was set aside long enough
     full         all its places are taken, or it has just said that it is busy
     on trial     it has yet to prove itself, and is being asked
+    tight        the prompt fits into its context, the longest answer asked for may not; some servers cut it, others refuse
     unreachable  the last attempt to connect, not long ago, has failed
     set aside    it has failed not long ago (see scores.py)
 
-Whose context is too short is not asked at all. Prompts are looked at for their length and the hash of their beginning; nothing of
+Whose context is too short for the prompt is not asked at all. Prompts are looked at for their length and the hash of their beginning; nothing of
 them is kept.
 """
 
@@ -32,10 +33,10 @@ from aicn.domain.offers import Provider
 from aicn.domain.routing import MOST_VERDICTS, Budget, Verdict
 from aicn.errors import AicnError
 from aicn.services.budgets import budget
-from aicn.services.prompts import beginning, least_tokens
+from aicn.services.prompts import answer_tokens, beginning, prompt_tokens
 from aicn.services.scores import Health, Record, Scores, stale
 
-READY, NEW, FULL, ON_TRIAL, UNREACHABLE, SET_ASIDE, TOO_SHORT = range(7)
+READY, NEW, FULL, ON_TRIAL, TIGHT, UNREACHABLE, SET_ASIDE, TOO_SHORT = range(8)
 
 TYPICAL_CHUNKS = 30  # of an answer: what the pace counts beside the first token
 _UNKNOWN_S = 1.0  # what an answer of a model should take of which nothing was seen
@@ -72,7 +73,8 @@ class View(NamedTuple):
     now: float  # trio.current_time()
     own: PeerId
     stream: bool
-    tokens: int  # that the request and its answer take at least
+    prompt: int  # tokens that the request takes at least
+    whole: int  # the same with the longest answer asked for
     unseen_s: float  # what an answer of a node should take of which nothing is known
 
 
@@ -109,12 +111,15 @@ def _tier(
     provider: Provider, record: Record | None, health: Health | None, view: View, *, proven: bool, full: bool
 ) -> int:
     now = view.now
-    if 0 < provider.model.context < view.tokens:
+    context = provider.model.context or view.whole
+    if context < view.prompt:
         return TOO_SHORT
     if (health is not None and health.until > now) or (record is not None and record.health.until > now):
         return SET_ASIDE
     if provider.link.connectivity is Connectivity.CANNOT_CONNECT and provider.node != view.own:
         return UNREACHABLE
+    if context < view.whole:
+        return TIGHT
     if record is not None:
         if record.in_flight and not proven:
             return ON_TRIAL
@@ -142,8 +147,8 @@ def reason(standing: Standing, scores: Scores, now: float) -> str:
             healths.append(scores.nodes[standing.node])
         last = max(healths, key=lambda health: health.until)
         return f"failed {now - last.failed_at:.0f} s ago, set aside for {last.until - now:.1f} s"
-    if standing.tier == TOO_SHORT:
-        return f"context of {model.context} tokens is too short"
+    if standing.tier in (TIGHT, TOO_SHORT):
+        return f"context of {model.context} tokens {'is' if standing.tier == TOO_SHORT else 'may be'} too short"
     return _REASONS[standing.tier]
 
 
@@ -253,8 +258,9 @@ class Router:
         told = max(provider.model.context for provider in providers)
         known = self._scores.models.get(providers[0].model.name)
         unseen_s = known and known.expected(_OPTIMISM, stream=request.stream, chunks=TYPICAL_CHUNKS)
-        tokens = least_tokens(request.body) if told else 0
-        view = View(now, self._own, request.stream, tokens, unseen_s or _UNKNOWN_S)
+        prompt = prompt_tokens(request.body) if told else 0
+        whole = prompt + (answer_tokens(request.body) or 0) if told else 0
+        view = View(now, self._own, request.stream, prompt, whole, unseen_s or _UNKNOWN_S)
         scores = self._scores
         return [assess(provider, scores, view) for provider in providers]
 

@@ -169,7 +169,7 @@ def test_who_could_not_be_reached() -> None:
 
 def test_too_short_a_context_is_not_asked_at_all() -> None:
     gateway, short, long = Gateway(), a_node("short", context=100), a_node("long", context=1000)
-    request = a_request(b'{"messages":[{"role":"user","content":"' + b"word " * 40 + b'"}],"max_tokens":100}')
+    request = a_request(b'{"messages":[{"role":"user","content":"' + b"word " * 140 + b'"}]}')
     verdicts = gateway.verdicts(short, long, request=request)
     assert gateway.rank(short, long, request=request) == ["long"]
     assert verdicts["short"].rank is None
@@ -177,6 +177,17 @@ def test_too_short_a_context_is_not_asked_at_all() -> None:
     assert gateway.rank(short, request=request) == []
     assert sorted(gateway.rank(short, long)) == ["long", "short"]
     assert gateway.rank(a_node("unknown", context=0), request=request) == ["unknown"]
+
+
+def test_a_context_that_may_be_too_short_for_the_answer_is_asked_last() -> None:
+    gateway, tight, busy = Gateway(), a_node("tight", context=2048), a_node("busy", in_flight=4)
+    gateway.answers(busy, 9.0)
+    request = a_request(b'{"messages":[{"role":"user","content":"Hello"}],"max_tokens":4096}')
+    assert gateway.reasons(tight, busy, request=request) == {
+        "busy": "no room",
+        "tight": "context of 2048 tokens may be too short",
+    }
+    assert gateway.rank(tight, request=request) == ["tight"]
 
 
 # ---- trials ----
