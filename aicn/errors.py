@@ -95,6 +95,20 @@ class Forbidden(AicnError):
     fault = Fault.CALLER
 
 
+class Unauthorized(AicnError):
+    """An API key is needed, and none was shown or not a good one."""
+
+    code = "unauthorized"
+    fault = Fault.CALLER
+
+
+class RateLimited(AicnError):
+    """The API key has used what it may; `retry_after` says when it may again."""
+
+    code = "rate_limited"
+    fault = Fault.CALLER
+
+
 class Unsupported(AicnError):
     """The node does not do this (switched off, or the peer does not speak the protocol)."""
 

@@ -42,6 +42,8 @@ TABLE = {
     "too_large": Row(413, _INVALID, "request_too_large"),
     "slow_body": Row(408, _INVALID, "slow_body"),
     "forbidden": Row(403, "permission_error", "forbidden"),
+    "unauthorized": Row(401, _INVALID, "invalid_api_key"),
+    "rate_limited": Row(429, "rate_limit_error", "rate_limit_exceeded"),
     "unsupported": Row(502, _SERVER, "unsupported"),
     "unknown_node": Row(502, _SERVER, "node_unreachable"),
     "unreachable": Row(504, _SERVER, "node_unreachable"),
@@ -75,6 +77,8 @@ def error_answer(error: Exception, request: GatewayRequest) -> Response:
     response = _answer(row, error.message, _param(error, row), request)
     if row.status in (429, 503):
         response.headers["Retry-After"] = str(max(1, ceil(error.retry_after or RETRY_AFTER_S)))
+    if row.status == 401:
+        response.headers["WWW-Authenticate"] = "Bearer"
     return response
 
 

@@ -41,6 +41,8 @@ TABLE = {
     "too_large": Row(1001, 1001, 413),
     "slow_body": Row(1004, 1004, 408),
     "forbidden": Row(1009, 1009, 403),
+    "unauthorized": Row(1009, 1009, 401),
+    "rate_limited": Row(1009, 1009, 429),
     "unsupported": Row(1010, 1010, 501),
     "unknown_node": Row(1005, 1005, 404),
     "unreachable": Row(1004, 1004, 504),
@@ -66,8 +68,10 @@ def error_answer(error: Exception, request: GatewayRequest) -> Response:
         if row is INTERNAL:
             log.error("request %s failed", request.id, exc_info=error)
         response = _answer(row.streamed if request.streamed else row.plain, error.message, row.status)
-        if row.status == 503:
+        if row.status in (429, 503):
             response.headers["Retry-After"] = str(max(1, ceil(error.retry_after or RETRY_AFTER_S)))
+        if row.status == 401:
+            response.headers["WWW-Authenticate"] = "Bearer"
         return response
     if isinstance(error, HTTPException) and error.code is not None:  # routing: 404, 405
         request.error = "no_route"
