@@ -209,7 +209,8 @@ class Router:
         """It is being asked. Each one ends with `ended`."""
         record = self._scores.opened(provider)
         record.in_flight += 1
-        if record.health.proven:
+        health = self._scores.nodes.get(provider.node)
+        if record.health.proven and (health is None or health.proven):
             self._trials = min(_MOST_TRIALS, self._trials + _TRIALS)
         else:
             self._trials = max(0.0, self._trials - 1)
@@ -238,7 +239,8 @@ class Router:
     ) -> None:
         """It is done with, `seconds` after its first chunk, of which it sent `chunks` in all; `silence_s`: the longest between two.
 
-        `error`: why it did not answer to the end; None: it did, or it was not its fault.
+        `error`: why it did not answer to the end; None: it did, or it was not its fault (the client left, another was quicker than
+        the hedge). Who was silent so long that a hedge overtook it is to have a DeadlineExceeded: a frozen node shows no other sign.
         """
         record = self._scores.opened(provider)
         record.in_flight = max(0, record.in_flight - 1)  # the record may be younger than the request
