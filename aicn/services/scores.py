@@ -11,6 +11,7 @@ asked yet. A failure sets a node (or its model) aside, each one in a row for twi
 from __future__ import annotations
 
 from bisect import bisect_left, insort
+from math import exp2
 from typing import TypeVar
 
 from aicn.domain.ids import PeerId
@@ -75,7 +76,7 @@ class Health:
 
     def failures(self, now: float) -> float:
         """How many there were, the older the less they count."""
-        return self._failures and self._failures * 0.5 ** ((now - self.failed_at) / _FORGIVEN_S)
+        return self._failures and self._failures * exp2((self.failed_at - now) / _FORGIVEN_S)
 
     def failed(self, now: float) -> None:
         if self.until > now:  # requests of before the first failure: they say the same again
@@ -132,7 +133,7 @@ class Record:
         """Requests that it should have now. `announced` is what it has said to all, up to half a minute ago."""
         if self.others_at < 0:
             return max(self.in_flight, announced)
-        return self.in_flight + self.others * 0.5 ** ((now - self.others_at) / _OTHERS_S)
+        return self.in_flight + self.others * exp2((self.others_at - now) / _OTHERS_S)
 
     def begun(self, now: float, seconds: float, *, stream: bool, size: int) -> None:
         """Its answer to a body of `size` bytes began after `seconds`."""
