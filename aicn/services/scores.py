@@ -167,7 +167,7 @@ class Record:
 def stale(age_s: float) -> float:
     """What share of a measurement of that age still counts."""
     return (
-        0.5 ** (age_s / _STALE_S) if age_s > 1 else 1.0
+        exp2(-age_s / _STALE_S) if age_s > 1 else 1.0
     )  # the youngest are the most frequent, and the same to the eye
 
 
