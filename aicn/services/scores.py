@@ -166,9 +166,9 @@ class Record:
 
 def stale(age_s: float) -> float:
     """What share of a measurement of that age still counts."""
-    return (
-        exp2(-age_s / _STALE_S) if age_s > 1 else 1.0
-    )  # the youngest are the most frequent, and the same to the eye
+    if age_s <= 1:  # most of them: spare the power
+        return 1.0
+    return exp2(-age_s / _STALE_S)
 
 
 class Scores:
