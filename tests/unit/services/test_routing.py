@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import math
-import random
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from aicn.config.schema import Limits
 from aicn.domain.ids import PeerId
-from aicn.domain.inference import Accepted, InferenceRequest, Kind
+from aicn.domain.inference import Accepted, Kind
 from aicn.domain.nodes import Connectivity, Link
 from aicn.domain.offers import OfferedModel, Provider
 from aicn.domain.routing import MOST_VERDICTS, Verdict
@@ -30,11 +24,9 @@ from aicn.errors import (
     UnknownNode,
     Unreachable,
 )
-from aicn.services.routing import Router
+from tests.fakes.routers import OWN, Gateway, a_chat, a_node, a_request
 
-NEAR = Link(Connectivity.CONNECTED, 0.01)
 GONE = Link(Connectivity.CANNOT_CONNECT, 0.0)
-OWN = PeerId("own")
 FAILURES = [
     Unreachable("no way"),
     UnknownNode("nobody knows it"),
@@ -43,49 +35,6 @@ FAILURES = [
     ModelFailed("out of memory"),
     UnknownModel("not here any more"),
 ]
-
-
-def a_node(name: str, *, link: Link = NEAR, slots: int = 4, in_flight: int = 0, context: int = 0) -> Provider:
-    return Provider(PeerId(name), OfferedModel("M", Kind.CHAT, slots, in_flight, context), link)
-
-
-def a_request(body: bytes = b"{}", *, stream: bool = True) -> InferenceRequest:
-    return InferenceRequest("r", Kind.CHAT, "P", "M", body, stream=stream, deadline=1e9)
-
-
-def a_chat(*said: str) -> InferenceRequest:
-    roles = ("user", "assistant")
-    turns = ",".join(f'{{"role":"{roles[i % 2]}","content":"{text}"}}' for i, text in enumerate(said))
-    return a_request(f'{{"messages":[{{"role":"system","content":"Be kind."}},{turns}],"model":"M"}}'.encode())
-
-
-class Gateway:
-    """A router with a clock and dice of ours."""
-
-    def __init__(self, *, seed: int = 1) -> None:
-        self.now = 1000.0
-        self.router = Router(OWN, Limits(), chance=random.Random(seed), clock=lambda: self.now)
-
-    def rank(self, *providers: Provider, request: InferenceRequest | None = None) -> list[PeerId]:
-        return [one.node for one in self.router.rank(request or a_request(), providers)[0]]
-
-    def verdicts(self, *providers: Provider, request: InferenceRequest | None = None) -> dict[str, Verdict]:
-        return {one.node: one for one in self.router.rank(request or a_request(), providers)[1]}
-
-    def reasons(self, *providers: Provider, request: InferenceRequest | None = None) -> dict[str, str]:
-        return {node: one.reason for node, one in self.verdicts(*providers, request=request).items()}
-
-    def answers(
-        self, provider: Provider, first_s: float = 0.1, pace_s: float = 0.01, *, request: InferenceRequest | None = None
-    ) -> None:
-        """It was asked, and has answered."""
-        self.router.started(provider)
-        self.router.first_chunk(provider, request or a_request(), first_s)
-        self.router.ended(provider, error=None, chunks=101, seconds=100 * pace_s)
-
-    def fails(self, provider: Provider, error: AicnError) -> None:
-        self.router.started(provider)
-        self.router.ended(provider, error=error, chunks=0, seconds=0.0)
 
 
 # ---- one golden verdict per reason ----
@@ -356,72 +305,6 @@ def test_a_dry_run_says_what_the_next_run_does() -> None:
         assert verdicts == explained
         firsts.add(asked[0].node)
     assert len(firsts) > 5
-
-
-Event = tuple[int, str, float]
-EVENTS = st.lists(
-    st.tuples(
-        st.integers(0, 5),
-        st.sampled_from(["answer", "plain", "start", "fail", "busy", "die", "wait", "admit", "leave"]),
-        st.floats(0.001, 100, allow_nan=False),
-    ),
-    max_size=60,
-)
-CANDIDATES = st.lists(
-    st.tuples(st.integers(0, 8), st.integers(0, 10), st.sampled_from([0, 8, 10**6]), st.sampled_from(Connectivity), st.booleans()),
-    min_size=1,
-    max_size=6,
-)  # fmt: skip
-
-
-def happened(events: Sequence[Event], nodes: Sequence[Provider]) -> Gateway:
-    """A gateway that has seen all that."""
-    gateway = Gateway()
-    for number, what, value in events:
-        one = nodes[number % len(nodes)]
-        match what:
-            case "answer" | "plain":
-                gateway.answers(one, value, value / 100, request=a_request(stream=what == "answer"))
-            case "start":
-                gateway.router.started(one)
-            case "fail":
-                gateway.fails(one, ModelFailed("no"))
-            case "busy":
-                gateway.fails(one, Busy("full", retry_after=value))
-            case "die":
-                gateway.fails(one, Unreachable("gone"))
-            case "admit":
-                gateway.router.admitted(one, Accepted(int(value), int(value)))
-            case "leave":
-                gateway.router.ended(one, error=None, chunks=0, seconds=0.0)
-            case "wait":
-                gateway.now += value
-    return gateway
-
-
-@settings(max_examples=300, deadline=None)
-@given(events=EVENTS, made=CANDIDATES, data=st.data())
-def test_properties(
-    events: Sequence[Event], made: Sequence[tuple[int, int, int, Connectivity, bool]], data: st.DataObject
-) -> None:
-    nodes = [
-        a_node(f"n{i}", slots=slots, in_flight=in_flight, context=context, link=Link(link, 0.1, relayed))
-        for i, (slots, in_flight, context, link, relayed) in enumerate(made)
-    ]
-    gateway = happened(events, nodes)
-    request = a_request(b"x" * 600)
-    dice = gateway.router._chance.getstate()
-    asked, verdicts = gateway.router.rank(request, nodes)
-    fit = [one for one in nodes if one.model.context != 8]
-    assert sorted(one.node for one in asked) == sorted(one.node for one in fit)
-    assert {one.node for one in verdicts} == {one.node for one in nodes}
-    assert all(math.isfinite(one.score) and one.score > 0 for one in verdicts)
-    assert [one.node for one in verdicts if one.rank is not None] == [one.node for one in asked]
-    aside = {one.node for one in verdicts if one.reason.startswith(("failed", "could not be"))}
-    assert not asked or asked[0].node not in aside or all(one.node in aside for one in asked)
-
-    gateway.router._chance.setstate(dice)
-    assert gateway.router.rank(request, data.draw(st.permutations(nodes))) == (asked, verdicts)
 
 
 def test_verdicts_are_bounded_and_the_order_is_whole() -> None:
