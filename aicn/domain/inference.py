@@ -44,6 +44,7 @@ class InferenceRequest:
     body: bytes  # the client's JSON object, byte for byte, less `node_id` and `project`, with the model's own name
     stream: bool
     deadline: float  # absolute, trio.current_time() of this node; travels as milliseconds left
+    key: str = ""  # id of the API key that it came with, on the node that was asked; empty: none
     parts: tuple[Part, ...] = ()  # files of a multipart form, whose other fields are the members of `body`
 
 
@@ -73,6 +74,7 @@ class Chunk:
     """A piece of the answer, untouched: one or more whole SSE events of a streamed one, a part of the body of a plain one."""
 
     data: bytes
+    comment: bool = False  # one SSE comment, such as news of a queue: no part of the answer, which has not begun by it
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,42 +1,119 @@
-"""Admission: how many requests of a model run at once, and how many may wait.
+"""Admission: how many requests of a model run at once, how many may wait, and whose turn it is.
 
-    enter ──► running ──────────────► leave
-         └──► waiting ─(a place is free)─► running
-                      └─(cancelled)─► leave
-    enter raises Busy when the queue is full.
+    enter ──► running ──────────────────────► leave
+         └──► waiting ─(its turn)─► running
+                 ├─(the client has gone)─► leave
+                 └─(its place goes to another principal)─► Busy
+    enter raises Busy when the queue is full, or the wait would be too long.
 
-First come, first served. All of it is plain state of one event loop: nothing here blocks but `Ticket.wait`.
+Those who ask (principals) are served in turn, each one's requests in their order: deficit round robin (Shreedhar and Varghese, 1996).
+A turn is worth the model's mean service time; who asks for more saves up for it, by the mean of its own requests, which nobody can
+lie about. While several ask, nobody gets more than an equal share of the running places; what others leave free, anyone may take.
+
+All of it is plain state of one event loop: nothing here blocks but `Ticket.wait`. Entering and leaving cost a few microseconds,
+however many wait; only entering a full queue looks at all principals.
 """
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from math import inf
 
 import trio
 
 from aicn.errors import Busy
 
 _SMOOTHING = 0.1  # weight of the newest service time in the moving mean: about the last twenty requests count
+_MOST_TURNS = 4  # that one request is saved up for: else one long answer would keep its principal out for very long
+
+
+class _Mean:
+    """Service times, seconds: their mean, and soon a moving one."""
+
+    __slots__ = ("_count", "seconds")
+
+    def __init__(self) -> None:
+        self.seconds = 1.0  # a guess until the first has been measured
+        self._count = 0
+
+    @property
+    def known(self) -> bool:
+        return self._count > 0
+
+    def add(self, seconds: float) -> None:
+        self._count += 1
+        self.seconds += max(_SMOOTHING, 1 / self._count) * (seconds - self.seconds)
+
+
+class _Principal:
+    """Who asks, while a request of it runs or waits."""
+
+    __slots__ = ("credit", "entered", "name", "running", "service", "turn", "waiting")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.running = 0
+        self.waiting: OrderedDict[int, Ticket] = OrderedDict()  # by number, in order
+        self.entered = 0  # how many have waited: the number of the next
+        self.turn = 0  # orders those that wait for their turn
+        self.credit = 0  # turns it has saved up
+        self.service = _Mean()
+
+    def cost(self, usual: float) -> int:
+        """Turns that one of its requests is worth, when a request usually takes `usual` seconds."""
+        if not self.service.known or self.service.seconds <= 1.5 * usual:
+            return 1
+        return min(_MOST_TURNS, round(self.service.seconds / usual)) if usual else _MOST_TURNS
 
 
 class Ticket:
     """One request's place. `leave` must be called once it is done, however it ended; calling it again does nothing."""
 
-    def __init__(self, admission: Admission) -> None:
+    __slots__ = (
+        "_admission",
+        "_left",
+        "number",
+        "principal",
+        "reclaim",
+        "refusal",
+        "started",
+        "turn",
+        "unread_since",
+    )
+
+    def __init__(self, admission: Admission, principal: _Principal) -> None:
         self._admission = admission
-        self._turn: trio.Event | None = None  # set: may run; None: never waited
-        self._started = 0.0
+        self.principal = principal
+        self.number = 0
+        self.turn: trio.Event | None = None  # set: may run, or was refused; None: never waited
+        self.refusal: Busy | None = None
+        self.started = 0.0
         self._left = False
+        self.unread_since: float | None = None  # trio.current_time(); None: its client has taken all there is
+        self.reclaim: Callable[[], Awaitable[None]] | None = None  # ends the request for the sake of others
 
     async def wait(self) -> None:
-        """Until it may run: at once when there was a free place."""
-        if self._turn is not None:
-            await self._turn.wait()
+        """Until it may run: at once when there was a free place. Busy when its place in the queue went to another principal."""
+        if self.turn is not None:
+            await self.turn.wait()
+        if self.refusal is not None:
+            raise self.refusal
+
+    def outlook(self) -> tuple[int, float]:
+        """Its position in the queue (0: it runs), and about how many seconds it has yet to wait."""
+        return self._admission._outlook(self)  # noqa: SLF001 - the two classes are one
+
+    async def reclaim_unread(self, seconds: float) -> None:
+        """End the requests of other principals whose clients have taken nothing for `seconds`: their places are wanted."""
+        for ticket in self._admission._unread(self.principal, seconds):  # noqa: SLF001
+            if ticket.reclaim is not None:
+                await ticket.reclaim()
 
     def leave(self) -> None:
         if not self._left:
             self._left = True
-            self._admission._leave(self)  # noqa: SLF001 - the two classes are one
+            self._admission._leave(self)  # noqa: SLF001
 
 
 class Admission:
@@ -46,8 +123,11 @@ class Admission:
         self.concurrency = concurrency
         self._queue = queue
         self._running: set[Ticket] = set()
-        self._waiting: deque[Ticket] = deque()
-        self._service_time = 1.0  # seconds a request runs, smoothed; a guess until the first has ended
+        self._principals: dict[str, _Principal] = {}  # of which a request runs or waits
+        self._ring: OrderedDict[str, _Principal] = OrderedDict()  # of which one waits; the first has the next turn
+        self._turns = 0  # given out so far: numbers the places in the ring
+        self._waiting = 0
+        self._service = _Mean()
 
     @property
     def running(self) -> int:
@@ -55,35 +135,139 @@ class Admission:
 
     @property
     def waiting(self) -> int:
-        return len(self._waiting)
+        return self._waiting
 
-    def enter(self) -> tuple[Ticket, int]:
-        """A ticket and its position in the queue (0: it runs). Busy with advice when there is no room."""
-        ticket = Ticket(self)
-        if len(self._running) < self.concurrency and not self._waiting:
+    def enter(self, principal: str = "", *, patience_s: float = inf) -> tuple[Ticket, int]:
+        """A ticket and its position in the queue (0: it runs).
+
+        Busy with advice when there is no room, or when the wait is likely to be longer than `patience_s`.
+        """
+        who = self._principals.get(principal) or _Principal(principal)
+        ticket = Ticket(self, who)
+        if len(self._running) < self.concurrency:
+            self._principals[principal] = who
             self._start(ticket)
             return ticket, 0
-        if len(self._waiting) >= self._queue:
+        position = self._position(who, len(who.waiting))
+        wait_s = self._expected(position)
+        if self._service.known and wait_s > patience_s:
             raise Busy(
-                f"{len(self._running)} requests run and {len(self._waiting)} wait; the queue is full",
-                retry_after=max(1.0, self._service_time * (len(self._waiting) + 1) / self.concurrency),
+                f"a place is likely to be free in {wait_s:.1f} s, which is too late", retry_after=max(1.0, wait_s)
             )
-        ticket._turn = trio.Event()  # noqa: SLF001
-        self._waiting.append(ticket)
-        return ticket, len(self._waiting)
+        if self._waiting >= self._queue:
+            self._make_room(who, wait_s)
+        self._principals[principal] = who
+        self._enqueue(ticket)
+        return ticket, position
+
+    def _enqueue(self, ticket: Ticket) -> None:
+        who = ticket.principal
+        ticket.turn = trio.Event()
+        ticket.number = who.entered
+        who.entered += 1
+        who.waiting[ticket.number] = ticket
+        self._waiting += 1
+        if len(who.waiting) == 1:
+            self._to_the_end(who)
+
+    def _make_room(self, who: _Principal, wait_s: float) -> None:
+        """Take a place from the principal that has the most, when it has more than `who` would have. Busy when nobody has."""
+        greediest = max(self._ring.values(), key=lambda other: len(other.waiting), default=who)
+        busy = Busy(
+            f"{len(self._running)} requests run and {self._waiting} wait; the queue is full",
+            retry_after=max(1.0, wait_s),
+        )
+        if len(greediest.waiting) <= len(who.waiting) + 1:
+            raise busy
+        _, newest = greediest.waiting.popitem()  # another remains: it keeps its place in the ring
+        self._waiting -= 1
+        newest._left = True  # noqa: SLF001
+        newest.refusal = busy
+        assert newest.turn is not None
+        newest.turn.set()
 
     def _start(self, ticket: Ticket) -> None:
-        ticket._started = trio.current_time()  # noqa: SLF001
+        ticket.started = trio.current_time()
+        ticket.principal.running += 1
         self._running.add(ticket)
-        if ticket._turn is not None:  # noqa: SLF001
-            ticket._turn.set()  # noqa: SLF001
+        if ticket.turn is not None:
+            ticket.turn.set()
 
     def _leave(self, ticket: Ticket) -> None:
+        who = ticket.principal
         if ticket in self._running:
             self._running.remove(ticket)
-            lasted = trio.current_time() - ticket._started  # noqa: SLF001
-            self._service_time += _SMOOTHING * (lasted - self._service_time)
+            who.running -= 1
+            lasted = trio.current_time() - ticket.started
+            self._service.add(lasted)
+            who.service.add(lasted)
         else:
-            self._waiting.remove(ticket)
-        while self._waiting and len(self._running) < self.concurrency:
-            self._start(self._waiting.popleft())
+            self._unqueue(ticket)
+        if not who.running and not who.waiting:
+            del self._principals[who.name]
+        while self._ring and len(self._running) < self.concurrency:
+            ticket = self._next()
+            self._unqueue(ticket)
+            self._start(ticket)
+
+    def _unqueue(self, ticket: Ticket) -> None:
+        who = ticket.principal
+        del who.waiting[ticket.number]
+        self._waiting -= 1
+        if not who.waiting:
+            del self._ring[who.name]
+            who.credit = 0
+
+    def _next(self) -> Ticket:
+        """Whose turn it is: the first in the ring that has not got its share and has saved up enough.
+
+        When all that wait have their share, others that do not wait have less: the places they leave are anyone's.
+        """
+        share = -(-self.concurrency // len(self._principals))
+        passed = 0
+        while True:
+            who = next(iter(self._ring.values()))
+            if who.running >= share and passed < len(self._ring):
+                passed += 1
+            else:
+                passed = 0 if who.running < share else passed
+                who.credit += 1
+                cost = who.cost(self._service.seconds)
+                if who.credit >= cost:
+                    who.credit -= cost
+                    self._to_the_end(who)
+                    return next(iter(who.waiting.values()))
+            self._to_the_end(who)
+
+    def _to_the_end(self, who: _Principal) -> None:
+        self._turns += 1
+        who.turn = self._turns
+        self._ring[who.name] = who
+        self._ring.move_to_end(who.name)
+
+    def _outlook(self, ticket: Ticket) -> tuple[int, float]:
+        who = ticket.principal
+        if ticket.number not in who.waiting:
+            return 0, 0.0
+        position = self._position(who, ticket.number - next(iter(who.waiting)))
+        return position, self._expected(position)
+
+    def _position(self, who: _Principal, before: int) -> int:
+        """At most how many are served before this is over for one that has `before` of its own principal before it, itself included."""
+        joins = who.name not in self._ring
+        rivals = len(self._ring) + joins
+        place = rivals if joins else min(rivals, who.turn - next(iter(self._ring.values())).turn + 1)
+        return min(self._waiting + (before >= len(who.waiting)), before * rivals + place)
+
+    def _expected(self, position: int) -> float:
+        """Seconds until so many have had their turn."""
+        return self._service.seconds * position / self.concurrency
+
+    def _unread(self, waits: _Principal, seconds: float) -> list[Ticket]:
+        """Those that run and whose clients have taken nothing for so long, but for those of the principal that `waits`."""
+        until = trio.current_time() - seconds
+        return [
+            ticket
+            for ticket in self._running
+            if ticket.unread_since is not None and ticket.unread_since <= until and ticket.principal is not waits
+        ]

@@ -28,11 +28,17 @@ class RemoteAnswer(Answer):
     saturation the pieces grow by themselves.
     """
 
-    def __init__(self, stream: PeerStream, *, deadline: float, silence_s: float) -> None:
+    interruptible = True
+
+    def __init__(self, stream: PeerStream, *, streamed: bool, deadline: float, silence_s: float) -> None:
         self.node = stream.peer
         self._stream = stream
+        self._streamed = streamed
         self._deadline = deadline
         self._silence_s = silence_s
+        self._news_since: float | None = (
+            None  # trio.current_time(); news of the queue break no silence, or they could go on for ever
+        )
         self._reader = FrameReader(wire.ANSWER_FRAME_BYTES)
         self._ready: deque[Accepted | Chunk | End | AicnError] = deque()
 
@@ -50,10 +56,17 @@ class RemoteAnswer(Answer):
         if self.end is not None:
             raise trio.EndOfChannel
         if not self._ready:
-            await self._fill(self._silence_s)
-        pieces = []
-        while self._ready and isinstance(self._ready[0], Chunk):
-            pieces.append(self._ready.popleft().data)  # type: ignore[union-attr]  # just looked at
+            await self._fill(self._silence_s, self._news_since)
+        pieces: list[bytes] = []
+        while self._ready and isinstance(first := self._ready[0], Chunk):
+            if first.comment:
+                if pieces:
+                    break
+                self._ready.popleft()
+                return self._news(first)
+            pieces.append(first.data)
+            self._ready.popleft()
+        self._news_since = None
         if pieces:
             return Chunk(pieces[0] if len(pieces) == 1 else b"".join(pieces))
         match self._ready.popleft():
@@ -68,13 +81,20 @@ class RemoteAnswer(Answer):
     async def aclose(self) -> None:
         self._stream.reset()  # does nothing when both sides have ended
 
-    async def _fill(self, silence_s: float) -> None:
-        """Wait for at least one frame; decode all that are there."""
+    def _news(self, comment: Chunk) -> Chunk:
+        if not self._streamed:
+            raise ProtocolViolation(f"peer {self.node} puts a comment into an answer that is no stream")
+        if self._news_since is None:
+            self._news_since = trio.current_time()
+        return comment
+
+    async def _fill(self, silence_s: float, since: float | None = None) -> None:
+        """Wait for at least one frame; decode all that are there. The silence began at `since`, or now."""
         while not self._ready:
-            silent_at = trio.current_time() + silence_s
-            with trio.CancelScope(deadline=min(self._deadline, silent_at)) as scope:
+            silent_at = (since or trio.current_time()) + silence_s
+            with trio.CancelScope(deadline=min(self._deadline, silent_at)) as self.waiting:
                 data = await self._stream.receive_some()
-            if scope.cancelled_caught:
+            if self.waiting.cancelled_caught:
                 what = "the deadline" if self._deadline < silent_at else f"{silence_s:g} s"
                 raise DeadlineExceeded(f"peer {self.node} has not answered within {what}")
             if not data:
@@ -100,13 +120,13 @@ class Inference:
     async def open(self, node: PeerId, request: InferenceRequest) -> Answer:
         """The answer of `node`, admitted there. Errors before that are raised here, later ones by its `receive`."""
         if node == self._peers.id:
-            answer = self._worker.open(request)
+            answer = self._worker.open(request, news=True)
             answer.node = node
             return answer
         if self._legacy is not None and await self._legacy.concerns(node):
             return await self._legacy.open(node, request)
         stream = await self._peers.open_stream(node, wire.PROTOCOL)
-        answer = RemoteAnswer(stream, deadline=request.deadline, silence_s=self._silence_s)
+        answer = RemoteAnswer(stream, streamed=request.stream, deadline=request.deadline, silence_s=self._silence_s)
         try:
             with trio.CancelScope(deadline=min(request.deadline, trio.current_time() + _SEND_S)) as scope:
                 await stream.send_all(wire.encode_request(request, now=trio.current_time()))

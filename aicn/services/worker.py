@@ -31,10 +31,16 @@ from aicn.wire.framing import FrameReader
 _PROBES_AT_ONCE = 64
 _PROBES_S = 45.0  # for all probes of one call: clients wait a minute
 _PROBES_TOLD = 10  # failures named in one message
+_LOOK_S = 1.0  # between two looks of one that waits: whether there is news, and whether places are held in vain
+_UNREAD_S = 10.0  # an answer that its client has not taken for so long gives its place to others that wait
 
 
 class LocalAnswer(Answer):
-    """An admitted request. The first `receive` waits for its place and opens the endpoint."""
+    """An admitted request. The first `receive` waits for its place and opens the endpoint; with `news`, receives before it return
+    comments on how the queue moves: the first at once, then at most one in _LOOK_S.
+
+    What it has returned counts as unread until the next `receive`: places are for those who take their answers.
+    """
 
     def __init__(
         self,
@@ -45,6 +51,7 @@ class LocalAnswer(Answer):
         ticket: Ticket,
         accepted: Accepted,
         queue_s: float,
+        news: bool,
     ) -> None:
         self.accepted = accepted
         self._request = request
@@ -52,6 +59,9 @@ class LocalAnswer(Answer):
         self._balancer = balancer
         self._ticket = ticket
         self._queue_s = queue_s
+        self._news = news
+        self._told: int | None = None  # the position in the last comment
+        self._reclaimed = False
         self._admitted = trio.current_time()
         self._placed = self._admitted
         self._upstream: Answer | None = None
@@ -62,9 +72,24 @@ class LocalAnswer(Answer):
         return None if self._upstream is None else self._upstream.head
 
     async def receive(self) -> Chunk:
+        self._ticket.unread_since = None
+        chunk = await self._receive()
+        self._ticket.unread_since = trio.current_time()
+        return chunk
+
+    async def aclose(self) -> None:
+        self._leave()
+        if self._upstream is not None:
+            await self._upstream.aclose()
+
+    async def _receive(self) -> Chunk:
+        if self._reclaimed:
+            raise DeadlineExceeded(f"the requester took nothing for {_UNREAD_S:g} s while others waited for the place")
         if self._upstream is None:
             if self.end is not None:
                 raise trio.EndOfChannel
+            if self.accepted.queue_position and (news := await self._turn()) is not None:
+                return news
             self._upstream, self._leave_endpoint = await self._start()
         try:
             return await self._upstream.receive()
@@ -72,24 +97,45 @@ class LocalAnswer(Answer):
             self.end = self._finish(self._upstream.end or End())
             raise
 
-    async def aclose(self) -> None:
-        self._leave()
-        if self._upstream is not None:
-            await self._upstream.aclose()
+    async def _turn(self) -> Chunk | None:
+        """None once it may run; before that, what there is to tell."""
+        gives_up = min(self._request.deadline, self._admitted + self._queue_s)
+        if self._told is None and (news := self._news_of_queue()) is not None:
+            return news
+        while True:
+            with trio.CancelScope(deadline=min(gives_up, trio.current_time() + _LOOK_S)):
+                await self._ticket.wait()
+                self._placed = trio.current_time()
+                return None
+            if trio.current_time() >= gives_up:
+                raise Busy(f"no place was free within {self._queue_s:g} s", retry_after=self._queue_s)
+            await self._ticket.reclaim_unread(_UNREAD_S)
+            if (news := self._news_of_queue()) is not None:
+                return news
+
+    def _news_of_queue(self) -> Chunk | None:
+        """A comment, when the position is another than it was in the last one."""
+        if not self._news:
+            return None
+        position, wait_s = self._ticket.outlook()
+        if not position or position == self._told:
+            return None
+        self._told = position
+        return Chunk(b": queued position=%d eta=%.1fs\n\n" % (position, wait_s), comment=True)
 
     async def _start(self) -> tuple[Answer, Callable[[], None]]:
-        if self.accepted.queue_position:
-            with trio.CancelScope(deadline=min(self._request.deadline, self._admitted + self._queue_s)) as scope:
-                await self._ticket.wait()
-            if scope.cancelled_caught:
-                raise Busy(f"no place was free within {self._queue_s:g} s", retry_after=self._queue_s)
-            self._placed = trio.current_time()
+        self._ticket.reclaim = self._reclaim
         with trio.CancelScope(deadline=self._request.deadline):
             return await self._balancer.open(self._candidates, self._request)
         raise DeadlineExceeded("the request's deadline has passed before its answer began")
 
+    async def _reclaim(self) -> None:
+        self._reclaimed = True
+        await self.aclose()
+
     def _leave(self) -> None:
         self._ticket.leave()
+        self._ticket.reclaim = None  # it refers to this very object
         if self._leave_endpoint is not None:
             self._leave_endpoint()
             self._leave_endpoint = None
@@ -127,10 +173,11 @@ class Worker:
         self.exchanges = Exchanges(request_bytes=self._frame_bytes)  # with peers, in every protocol
         self._stopping = False
 
-    def open(self, request: InferenceRequest) -> Answer:
+    def open(self, request: InferenceRequest, *, principal: str = "", news: bool = False) -> Answer:
         """Admit the request. UnknownModel, Busy, Forbidden when a wallet's proof is required and it has no good one.
 
-        The endpoint's own errors come with the first chunk.
+        `principal`: for whom it is, among whom the places are shared; empty: for this node itself. `news`: a streamed answer may
+        begin with comments on its place in the queue. The endpoint's own errors come with the first chunk.
         """
         if self._stopping:
             raise Busy("the node is stopping")
@@ -138,7 +185,8 @@ class Worker:
         if self._wallet_required:
             wallet.check(request.body)
         admission = self._admission(request.project, request.model)
-        ticket, position = admission.enter()
+        patience_s = min(self._limits.queue_s, request.deadline - trio.current_time())
+        ticket, position = admission.enter(principal, patience_s=patience_s)
         accepted = Accepted(queue_position=position, in_flight=admission.running)
         return LocalAnswer(
             request,
@@ -147,6 +195,7 @@ class Worker:
             ticket=ticket,
             accepted=accepted,
             queue_s=self._limits.queue_s,
+            news=news and request.stream,
         )
 
     async def probe(self, endpoints: Sequence[Endpoint]) -> None:
@@ -187,7 +236,7 @@ class Worker:
 
     async def _exchange(self, stream: PeerStream) -> None:
         request = await self._receive(stream)
-        answer = self.open(request)
+        answer = self.open(request, principal=stream.peer, news=True)
         try:
             await deliver(stream, wire.encode_accepted(answer.accepted))
             async for chunk in answer:

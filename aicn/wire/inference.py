@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from google.protobuf.message import DecodeError
 
 from aicn.domain.inference import MOST_PARTS, Accepted, Chunk, End, InferenceRequest, Kind, Part, Usage
@@ -15,6 +17,8 @@ CHUNK_BYTES = 256 * 1024  # most data in one Chunk: a window's worth, so that a 
 ANSWER_FRAME_BYTES = CHUNK_BYTES + 1024  # largest frame of a worker: a Chunk or a Failure with its fields
 REQUEST_OVERHEAD_BYTES = 4096  # id, project and model beside the body, and what frames its parts
 _LONGEST_NAME = 256  # bytes of a project, a model, a request id
+_LONGEST_COMMENT = 256  # bytes
+_COMMENT = re.compile(rb":[^\r\n]*\n\n")
 
 
 def encode_request(request: InferenceRequest, *, now: float) -> bytes:
@@ -80,6 +84,8 @@ def encode_accepted(accepted: Accepted) -> bytes:
 def encode_chunk(chunk: Chunk) -> bytes:
     """One frame, or several when there is more data than fits one."""
     data = chunk.data
+    if chunk.comment:
+        return encode_frame(pb.InferenceFrame(chunk=pb.Chunk(data=data, comment=True)).SerializeToString())
     if len(data) <= CHUNK_BYTES:
         return encode_frame(pb.InferenceFrame(chunk=pb.Chunk(data=data)).SerializeToString())
     parts = (data[at : at + CHUNK_BYTES] for at in range(0, len(data), CHUNK_BYTES))
@@ -109,7 +115,7 @@ def decode_answer(frame: bytes) -> Accepted | Chunk | End | AicnError:
     message = _parse(frame)
     match message.WhichOneof("frame"):
         case "chunk":
-            return Chunk(message.chunk.data)
+            return _comment(message.chunk.data) if message.chunk.comment else Chunk(message.chunk.data)
         case "accepted":
             return Accepted(message.accepted.queue_position, message.accepted.in_flight)
         case "end":
@@ -118,6 +124,13 @@ def decode_answer(frame: bytes) -> Accepted | Chunk | End | AicnError:
             return from_failure(message.failure)
         case _:
             raise ProtocolViolation("a worker's frame is empty or a request")
+
+
+def _comment(data: bytes) -> Chunk:
+    """One SSE comment and nothing else: clients get it as it is, and must not take it for an event (WHATWG HTML, 9.2.5)."""
+    if not (_COMMENT.fullmatch(data) and len(data) <= _LONGEST_COMMENT):
+        raise ProtocolViolation("a chunk says that it is a comment and is none")
+    return Chunk(data, comment=True)
 
 
 def _end(message: pb.End) -> End:

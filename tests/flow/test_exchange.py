@@ -237,7 +237,7 @@ async def test_waiting_too_long_is_busy(asker: PeerId, autojump_clock: MockClock
         world.network.nursery.start_soon(_swallow, first.receive)
         second = await world.askers[asker].open(WORKER, a_request())
         with pytest.raises(Busy, match="7 s"):
-            await second.receive()
+            await all_of(second)
         assert trio.current_time() == pytest.approx(7, abs=0.1)
         await first.aclose()
 

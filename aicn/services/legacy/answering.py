@@ -37,7 +37,7 @@ class Answering:
         self._registration = registration
         self._worker = worker
         self._limits = limits
-        self._tell: dict[Type, Callable[[bytes], Awaitable[Said]]] = {
+        self._tell: dict[Type, Callable[[PeerId, bytes], Awaitable[Said]]] = {
             Type.PEER_IDENTITY: self._tell_info,
             Type.HOST_INFO: self._tell_host,
             Type.AI_PROJECT: self._tell_projects,
@@ -45,30 +45,30 @@ class Answering:
             Type.IMAGE_GENERATION: self._draw,
         }
 
-    async def answer(self, _peer: PeerId, kind: Type, plain: bytes) -> Said:
+    async def answer(self, peer: PeerId, kind: Type, plain: bytes) -> Said:
         """The answer to a question. AicnError: that is the answer."""
-        return await self._tell[kind](plain)
+        return await self._tell[kind](peer, plain)
 
-    async def _tell_info(self, _plain: bytes) -> Said:
+    async def _tell_info(self, _peer: PeerId, _plain: bytes) -> Said:
         return Said(bodies.encode_info(self._peers.info()), text="")
 
-    async def _tell_host(self, _plain: bytes) -> Said:
+    async def _tell_host(self, _peer: PeerId, _plain: bytes) -> Said:
         return Said(bodies.encode_host(await self._nodes.shared_host_info()))
 
-    async def _tell_projects(self, _plain: bytes) -> Said:
+    async def _tell_projects(self, _peer: PeerId, _plain: bytes) -> Said:
         return Said(bodies.encode_projects(self._registration.projects()))
 
-    async def _chat(self, plain: bytes) -> Said:
-        answer = await self._ask_model(Kind.CHAT, chat.decode_chat(plain))
+    async def _chat(self, peer: PeerId, plain: bytes) -> Said:
+        answer = await self._ask_model(peer, Kind.CHAT, chat.decode_chat(plain))
         completion = parse_completion(answer, Kind.CHAT, source=_SOURCE)
         body, created = chat.encode_chat_answer(completion)
         return Said(body, text="", timestamp=created)
 
-    async def _draw(self, plain: bytes) -> Said:
-        answer = await self._ask_model(Kind.IMAGE_GENERATION, chat.decode_image(plain))
+    async def _draw(self, peer: PeerId, plain: bytes) -> Said:
+        answer = await self._ask_model(peer, Kind.IMAGE_GENERATION, chat.decode_image(plain))
         return Said(chat.encode_image_answer(parse_object(answer) or {}))
 
-    async def _ask_model(self, kind: Kind, asked: Asked) -> bytes:
+    async def _ask_model(self, peer: PeerId, kind: Kind, asked: Asked) -> bytes:
         """The whole answer of one of this node's models."""
         request = InferenceRequest(
             id=uuid.uuid4().hex,
@@ -80,7 +80,7 @@ class Answering:
             deadline=trio.current_time() + min(self._limits.request_s, ANSWER_S),
         )
         body = bytearray()
-        answer = self._worker.open(request)
+        answer = self._worker.open(request, principal=peer)
         try:
             async for chunk in answer:
                 body += chunk.data

@@ -67,7 +67,7 @@ class ProxyWorker:
 
     async def _exchange(self, stream: PeerStream, http: chat_proxy.Worker) -> None:
         request = await self._receive(stream, http)
-        answer = self._worker.open(request)
+        answer = self._worker.open(request, principal=stream.peer)
         try:
             async for chunk in answer:
                 await deliver(stream, _begin(http, answer, request) + http.data(chunk.data))

@@ -78,10 +78,12 @@ class Accepted(_message.Message):
     def __init__(self, queue_position: _Optional[int] = ..., in_flight: _Optional[int] = ...) -> None: ...
 
 class Chunk(_message.Message):
-    __slots__ = ("data",)
+    __slots__ = ("data", "comment")
     DATA_FIELD_NUMBER: _ClassVar[int]
+    COMMENT_FIELD_NUMBER: _ClassVar[int]
     data: bytes
-    def __init__(self, data: _Optional[bytes] = ...) -> None: ...
+    comment: bool
+    def __init__(self, data: _Optional[bytes] = ..., comment: _Optional[bool] = ...) -> None: ...
 
 class End(_message.Message):
     __slots__ = ("finish_reason", "usage", "queued_ms", "first_byte_ms", "total_ms")
