@@ -28,8 +28,9 @@ $(VENV)/.done: requirements/dev.txt requirements/model.txt pyproject.toml
 demo: setup ## three nodes on loopback, a real model, one streamed answer
 	@$(BIN)/aicn demo
 
+# Most tests wait, for deadlines or for other processes: four at a time also where there are two cores.
 test: setup ## all tests
-	$(BIN)/pytest
+	$(BIN)/pytest -n 4 --dist loadfile
 
 lint: setup ## format, rules, types, generated code, container files, Go
 	$(BIN)/ruff format --check .

@@ -205,7 +205,7 @@ def endpoint(
         ({"plain": answered({"code": None} | CHAT)}, "plain chat", "ok", "2 characters"),
         ({"plain": response(200, b'{"choices":[{},],}')}, "plain chat", "FAILED", "no JSON object"),
         ({"plain": response(500, b"<h1>out of memory</h1>")}, "plain chat", "FAILED", "out of memory"),
-        ({"plain": answered({"error": f"wrong key {KEY}"}, status=400)}, "plain chat", "FAILED", "(hidden)"),
+        ({"plain": answered({"error": f"wrong key {KEY}"}, status=400)}, "plain chat", "FAILED", "(status 400)"),
         ({"plain": answered(CHAT)}, "usage", "advice", "count tokens"),
         ({"stream": answered(CHAT)}, "streamed chat", "FAILED", "does not stream"),
         ({"stream": streamed(DELTA)}, "streamed chat", "FAILED", "without [DONE]"),
