@@ -36,6 +36,7 @@ class AicnError(Exception):
     code: ClassVar[str] = "internal"
     fault: ClassVar[Fault] = Fault.OURS
     refusal: Refusal | None = None  # the words of the endpoint that failed, when it had some that a stranger may read
+    usage: tuple[int, int] | None = None  # tokens asked and answered of what the client got, where an answer broke off
 
     def __init__(self, message: str, *, retry_after: float | None = None) -> None:
         super().__init__(message)
