@@ -13,18 +13,19 @@ _QUIET = ("libp2p", "hypercorn", "quart", "httpx", "httpcore", "multiaddr", "asy
 
 
 class JsonFormatter(logging.Formatter):
-    """{"time": RFC 3339 UTC, "level", "logger", "message"[, "error": traceback]}."""
+    """{"time": RFC 3339 UTC, "level", "logger", "message"[, the `fields` of the record][, "traceback"]}."""
 
     def format(self, record: logging.LogRecord) -> str:
         moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
-        entry = {
+        entry: dict[str, object] = {
             "time": f"{moment}.{int(record.msecs):03}Z",
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
         }
+        entry |= getattr(record, "fields", {})  # of lines that programs read: logging's `extra`
         if record.exc_info:
-            entry["error"] = self.formatException(record.exc_info)
+            entry["traceback"] = self.formatException(record.exc_info)
         return json.dumps(entry, ensure_ascii=False)
 
 

@@ -11,6 +11,7 @@ import trio
 from aicn.config.schema import Limits
 from aicn.domain.inference import Accepted, Chunk, End, Head, InferenceRequest
 from aicn.domain.registration import Endpoint
+from aicn.domain.served import CANCELLED
 from aicn.errors import (
     AicnError,
     Busy,
@@ -25,6 +26,7 @@ from aicn.services.balancing import Balancer
 from aicn.services.exchanges import Exchanges, deliver
 from aicn.services.ports import Answer, Endpoints, PeerStream
 from aicn.services.registration import Registration
+from aicn.services.serving import Serving
 from aicn.wire import inference as wire
 from aicn.wire.framing import FrameReader
 
@@ -52,7 +54,9 @@ class LocalAnswer(Answer):
         accepted: Accepted,
         queue_s: float,
         news: bool,
+        ended: Callable[..., None],
     ) -> None:
+        """`ended`: told once how it ended, as `Serving.ended` after its first two arguments."""
         self.accepted = accepted
         self._request = request
         self._candidates = candidates
@@ -60,6 +64,7 @@ class LocalAnswer(Answer):
         self._ticket = ticket
         self._queue_s = queue_s
         self._news = news
+        self._ended: Callable[..., None] | None = ended
         self._told: int | None = None  # the position in the last comment
         self._reclaimed = False
         self._admitted = trio.current_time()
@@ -73,11 +78,16 @@ class LocalAnswer(Answer):
 
     async def receive(self) -> Chunk:
         self._ticket.unread_since = None
-        chunk = await self._receive()
+        try:
+            chunk = await self._receive()
+        except AicnError as error:
+            self._tell(code=error.code)
+            raise
         self._ticket.unread_since = trio.current_time()
         return chunk
 
     async def aclose(self) -> None:
+        self._tell(code=CANCELLED)  # does nothing when it has ended before
         self._leave()
         if self._upstream is not None:
             await self._upstream.aclose()
@@ -131,6 +141,7 @@ class LocalAnswer(Answer):
 
     async def _reclaim(self) -> None:
         self._reclaimed = True
+        self._tell(code=DeadlineExceeded.code)
         await self.aclose()
 
     def _leave(self) -> None:
@@ -142,13 +153,20 @@ class LocalAnswer(Answer):
 
     def _finish(self, end: End) -> End:
         self._leave()
-        return End(
+        end = End(
             finish_reason=end.finish_reason,
             usage=end.usage,
             queued_ms=_ms(self._placed - self._admitted),
             first_byte_ms=end.first_byte_ms,
             total_ms=_ms(trio.current_time() - self._admitted),
         )
+        self._tell(end=end)
+        return end
+
+    def _tell(self, *, end: End | None = None, code: str = "") -> None:
+        if self._ended is not None:
+            self._ended(seconds=trio.current_time() - self._admitted, end=end, code=code)
+            self._ended = None
 
 
 class Worker:
@@ -171,6 +189,7 @@ class Worker:
         self._wallet_required = wallet_required
         self._admissions: dict[tuple[str, str], Admission] = {}
         self.exchanges = Exchanges(request_bytes=self._frame_bytes)  # with peers, in every protocol
+        self.serving = Serving()
         self._stopping = False
 
     def open(self, request: InferenceRequest, *, principal: str = "", news: bool = False) -> Answer:
@@ -179,6 +198,13 @@ class Worker:
         `principal`: for whom it is, among whom the places are shared; empty: for this node itself. `news`: a streamed answer may
         begin with comments on its place in the queue. The endpoint's own errors come with the first chunk.
         """
+        try:
+            return self._admit(request, principal, news=news)
+        except AicnError as error:
+            self.serving.ended(request, principal, code=error.code)
+            raise
+
+    def _admit(self, request: InferenceRequest, principal: str, *, news: bool) -> LocalAnswer:
         if self._stopping:
             raise Busy("the node is stopping")
         candidates = self._registration.find(request.kind, request.project, request.model)
@@ -196,6 +222,7 @@ class Worker:
             accepted=accepted,
             queue_s=self._limits.queue_s,
             news=news and request.stream,
+            ended=partial(self.serving.ended, request, principal),
         )
 
     async def probe(self, endpoints: Sequence[Endpoint]) -> None:

@@ -32,8 +32,10 @@ def encode_route(project: str, model: str, verdicts: Iterable[Verdict]) -> dict[
     return {
         "project": project,
         "model": model,
-        "nodes": [
-            {"node_id": one.node, "rank": one.rank, "seconds": round(one.score, 4), "reason": one.reason}
-            for one in verdicts
-        ],
+        "nodes": [encode_verdict(one) for one in verdicts],
     }
+
+
+def encode_verdict(one: Verdict) -> dict[str, object]:
+    """What was thought of one candidate."""
+    return {"node_id": one.node, "rank": one.rank, "seconds": round(one.score, 4), "reason": one.reason}
