@@ -85,7 +85,7 @@ class Ticket:
     def __init__(self, admission: Admission, principal: _Principal) -> None:
         self._admission = admission
         self.principal = principal
-        self.number = 0
+        self.number = -1  # among those of its principal that have waited; -1: it never has
         self.turn: trio.Event | None = None  # set: may run, or was refused; None: never waited
         self.refusal: Busy | None = None
         self.started = 0.0
@@ -125,6 +125,7 @@ class Admission:
         self._running: set[Ticket] = set()
         self._principals: dict[str, _Principal] = {}  # of which a request runs or waits
         self._ring: OrderedDict[str, _Principal] = OrderedDict()  # of which one waits; the first has the next turn
+        self._last = ""  # who had the last turn
         self._turns = 0  # given out so far: numbers the places in the ring
         self._waiting = 0
         self._service = _Mean()
@@ -168,7 +169,7 @@ class Admission:
         who.waiting[ticket.number] = ticket
         self._waiting += 1
         if len(who.waiting) == 1:
-            self._to_the_end(who)
+            self._join(who)
 
     def _make_room(self, who: _Principal, wait_s: float) -> None:
         """Take a place from the principal that has the most, when it has more than `who` would have. Busy when nobody has."""
@@ -189,6 +190,7 @@ class Admission:
     def _start(self, ticket: Ticket) -> None:
         ticket.started = trio.current_time()
         ticket.principal.running += 1
+        self._last = ticket.principal.name
         self._running.add(ticket)
         if ticket.turn is not None:
             ticket.turn.set()
@@ -223,14 +225,16 @@ class Admission:
 
         When all that wait have their share, others that do not wait have less: the places they leave are anyone's.
         """
-        share = -(-self.concurrency // len(self._principals))
-        passed = 0
+        share: float = -(-self.concurrency // len(self._principals))
+        passed = 0  # in a row
         while True:
             who = next(iter(self._ring.values()))
-            if who.running >= share and passed < len(self._ring):
+            if who.running >= share:
                 passed += 1
+                if passed == len(self._ring):
+                    share = inf
             else:
-                passed = 0 if who.running < share else passed
+                passed = 0
                 who.credit += 1
                 cost = who.cost(self._service.seconds)
                 if who.credit >= cost:
@@ -238,6 +242,17 @@ class Admission:
                     self._to_the_end(who)
                     return next(iter(who.waiting.values()))
             self._to_the_end(who)
+
+    def _join(self, who: _Principal) -> None:
+        """Its turn comes after all others'; but whoever had the last one and is alone in the ring does not have two in a row."""
+        first = self._goes_first()
+        self._to_the_end(who)
+        if first:
+            self._to_the_end(self._principals[self._last])
+
+    def _goes_first(self) -> bool:
+        """Whether one that joins the ring now has the next turn."""
+        return len(self._ring) == 1 and self._last in self._ring
 
     def _to_the_end(self, who: _Principal) -> None:
         self._turns += 1
@@ -254,9 +269,12 @@ class Admission:
 
     def _position(self, who: _Principal, before: int) -> int:
         """At most how many are served before this is over for one that has `before` of its own principal before it, itself included."""
-        joins = who.name not in self._ring
-        rivals = len(self._ring) + joins
-        place = rivals if joins else min(rivals, who.turn - next(iter(self._ring.values())).turn + 1)
+        rivals = len(self._ring)
+        if who.waiting:
+            place = min(rivals, who.turn - next(iter(self._ring.values())).turn + 1)
+        else:
+            rivals += 1
+            place = 1 if self._goes_first() else rivals
         return min(self._waiting + (before >= len(who.waiting)), before * rivals + place)
 
     def _expected(self, position: int) -> float:
