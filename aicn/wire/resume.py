@@ -20,8 +20,7 @@ DONE = b"data: [DONE]\n\n"
 _ENDS = (b"\n\n", b"\n\r\n", b"\r\r")  # of events
 _HEAD = ("id", "created", "model", "object", "system_fingerprint")  # what is the same in all events of an answer
 _REPLAYED = 400  # deltas: up to here a model says them again sooner than a client minds
-_PROBE = 32  # characters by which a server is known that begins anew instead of going on
-_LEAST_PROBE = 16  # fewer may well come twice in a text
+_PROBE = 16  # characters by which a server is known that begins anew instead of going on; fewer may well come twice in a text
 _LIMITS = ("max_tokens", "max_completion_tokens")
 
 Json = dict[str, Any]
@@ -217,7 +216,7 @@ class Splice:
         self._behind = dict(told.texts) if replays else {}  # what is still to be said again
         self._before = 0 if replays else told.tokens  # tokens that the second worker counts as asked, not as answered
         text = told.texts.get(_member(kind), "")
-        self._probe = text[:_PROBE] if not replays and len(text) >= _LEAST_PROBE else ""
+        self._probe = text[:_PROBE] if not replays and len(text) >= _PROBE else ""
         self._heard = ""  # as long as it is the beginning of the probe
         self._held: list[Json] = []  # events with that
 
