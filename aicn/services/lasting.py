@@ -146,7 +146,7 @@ class LastingAnswer(Answer):
             asked = self._others(leg.provider.node)
             log.info("request %s: node %s broke off: %s", self._request.id, leg.provider.node, error.message)
             self._fruitless += 1
-            if not asked or self._fruitless > _RESUMES:
+            if not asked or self._fruitless > _RESUMES or trio.current_time() >= self._request.deadline:
                 raise
             self._search = Search(self._means, self._request, asked, self.trace)
             return
@@ -214,7 +214,7 @@ class LastingAnswer(Answer):
             return
         self._fruitless += 1
         asked = self._others(node)
-        if not asked or self._fruitless > _RESUMES:
+        if not asked or self._fruitless > _RESUMES or trio.current_time() >= request.deadline:
             raise self._final(_broken(error, "nobody else could go on with it", told))
         log.info("request %s: node %s broke off: %s; another one goes on", request.id, node, error.message)
         self._splice = plan.splice
