@@ -105,10 +105,10 @@ class Ticket:
         return self._admission._outlook(self)  # noqa: SLF001 - the two classes are one
 
     async def reclaim_unread(self, seconds: float) -> None:
-        """End the requests of other principals whose clients have taken nothing for `seconds`: their places are wanted."""
-        for ticket in self._admission._unread(self.principal, seconds):  # noqa: SLF001
-            if ticket.reclaim is not None:
-                await ticket.reclaim()
+        """End the request of another principal whose client has taken nothing for the longest time, `seconds` at least."""
+        ticket = self._admission._unread(self.principal, trio.current_time() - seconds)  # noqa: SLF001
+        if ticket is not None and ticket.reclaim is not None:
+            await ticket.reclaim()
 
     def leave(self) -> None:
         if not self._left:
@@ -281,11 +281,11 @@ class Admission:
         """Seconds until so many have had their turn."""
         return self._service.seconds * position / self.concurrency
 
-    def _unread(self, waits: _Principal, seconds: float) -> list[Ticket]:
-        """Those that run and whose clients have taken nothing for so long, but for those of the principal that `waits`."""
-        until = trio.current_time() - seconds
-        return [
-            ticket
+    def _unread(self, waits: _Principal, until: float) -> Ticket | None:
+        """That runs, whose client has taken nothing since `until` or longer, and which is not of the principal that `waits`."""
+        unread = [
+            (ticket.unread_since, id(ticket), ticket)
             for ticket in self._running
             if ticket.unread_since is not None and ticket.unread_since <= until and ticket.principal is not waits
         ]
+        return min(unread)[-1] if unread else None

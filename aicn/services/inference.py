@@ -91,7 +91,7 @@ class RemoteAnswer(Answer):
     async def _fill(self, silence_s: float, since: float | None = None) -> None:
         """Wait for at least one frame; decode all that are there. The silence began at `since`, or now."""
         while not self._ready:
-            silent_at = (since or trio.current_time()) + silence_s
+            silent_at = (trio.current_time() if since is None else since) + silence_s
             with trio.CancelScope(deadline=min(self._deadline, silent_at)) as self.waiting:
                 data = await self._stream.receive_some()
             if self.waiting.cancelled_caught:
