@@ -32,6 +32,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "chat": ("aicn.cli.chat", "Talk to a model; the answer appears as it is written."),
         "dev": ("aicn.cli.dev", "Try a node without a model, or check a model endpoint."),
         "image": ("aicn.cli.image", "Draw images by a model; they are saved as files."),
+        "bench": ("aicn.cli.bench", "Measure a network of processes on this machine."),
         "demo": ("aicn.cli.demo", "Three nodes on loopback, a real model, one answer."),
         "testnet": ("aicn.cli.testnet", "Four nodes on loopback, until Ctrl-C."),
     }

@@ -104,11 +104,11 @@ def open_network(members: Sequence[Member], directory: Path) -> Iterator[list[Da
     plans = plan(members, directory)
     daemons: list[Daemon] = []
     with ExitStack() as stack:
-        stack.callback(_end, daemons)
+        stack.callback(end, daemons)
         for batch in (plans[:1], plans[1:]):
             for one in batch:
                 with _uninterrupted():  # a process that is not noted down yet could not be ended
-                    daemons.append(_start(one))
+                    daemons.append(start(one))
             for daemon in daemons[len(daemons) - len(batch) :]:
                 seconds = daemon.wait_ready()
                 click.echo(
@@ -187,8 +187,9 @@ def _free_ports(preferred: Sequence[int]) -> list[tuple[int, int]]:
         return [(hold(port), hold(0)) for port in preferred]
 
 
-def _start(one: Plan) -> Daemon:
-    with one.log_file.open("wb") as log:
+def start(one: Plan) -> Daemon:
+    """Run it; its log goes on where there is one."""
+    with one.log_file.open("ab") as log:
         process = subprocess.Popen(  # noqa: S603 - our own program
             [sys.executable, "-m", "aicn.cli.main", "daemon", "--config", str(one.config_file)],
             stdin=subprocess.DEVNULL,
@@ -205,7 +206,7 @@ def _stop(daemons: Sequence[Daemon]) -> None:
     begun = time.monotonic()
     for daemon in daemons:
         daemon.check()
-    _end(daemons)
+    end(daemons)
     for daemon in daemons:
         if daemon.process.returncode != 0:
             raise click.ClickException(
@@ -215,7 +216,7 @@ def _stop(daemons: Sequence[Daemon]) -> None:
     click.echo(f"Stopped {names} in {time.monotonic() - begun:.1f} s, exit code 0 each.")
 
 
-def _end(daemons: Sequence[Daemon]) -> None:
+def end(daemons: Sequence[Daemon]) -> None:
     """Nobody is left: SIGTERM, and SIGKILL for whoever is still there after the grace or when we are interrupted again."""
     try:
         for daemon in daemons:

@@ -84,12 +84,12 @@ class DemoEndpoint:
         try:
             answer = await self._answer(scope, receive)
         except AicnError as error:
-            answer = _refuse(_STATUS.get(type(error), 400), error.message)
+            answer = refuse(_STATUS.get(type(error), 400), error.message)
         if isinstance(answer, Reply):
-            await send(_head(answer.status, answer.content_type, len(answer.body)))
+            await send(head(answer.status, answer.content_type, len(answer.body)))
             await send({"type": "http.response.body", "body": answer.body})
             return
-        await send(_head(200, "text/event-stream"))
+        await send(head(200, "text/event-stream"))
         async with aclosing(answer) as events:
             async for event in events:
                 await send({"type": "http.response.body", "body": event, "more_body": True})
@@ -98,29 +98,29 @@ class DemoEndpoint:
     async def _answer(self, scope: dict[str, Any], receive: Receive) -> Reply | AsyncGenerator[bytes, None]:
         method, path = scope["method"], scope["path"]
         if method == "GET" and path == "/v1/models":
-            return _json(self._list())
+            return json_reply(self._list())
         if method == "GET" and (picture := _PICTURE.fullmatch(path)):
             return Reply(200, "image/png", await _draw(picture[1], *_sides(picture[2])))
         offered = next((one for one in self.models if one.path == path), None)
         if offered is None:
-            return _refuse(404, f"{path[:200]}: there is nothing here; see GET /v1/models")
+            return refuse(404, f"{path[:200]}: there is nothing here; see GET /v1/models")
         if method != "POST":
-            return _refuse(405, f"{path}: POST is needed")
+            return refuse(405, f"{path}: POST is needed")
         headers = {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}
-        fields = parse_fields(await _read(receive), headers.get(b"content-type", ""))
+        fields = parse_fields(await read(receive), headers.get(b"content-type", ""))
         if fields.text("model", offered.name) != offered.name:
             raise UnknownModel(f"model: there is {offered.name} at {path}, and no other")
         if offered.kind is Kind.CHAT:
             return await self._chat(ChatReply(fields, offered.name))
         if offered.kind is Kind.EMBEDDING:
-            return _json(embeddings(fields, offered.name))
+            return json_reply(embeddings(fields, offered.name))
         return await self._images(fields, offered.kind)
 
     async def _chat(self, reply: ChatReply) -> Reply | AsyncGenerator[bytes, None]:
         if reply.stream:
             return self._stream(reply)
         await trio.sleep(self.token_delay_s * len(reply.pieces))
-        return _json(reply.whole())
+        return json_reply(reply.whole())
 
     async def _stream(self, reply: ChatReply) -> AsyncGenerator[bytes, None]:
         for event in reply.events():
@@ -145,7 +145,7 @@ class DemoEndpoint:
             else {"url": self.url(f"/pictures/{seed}-{sides[0]}x{sides[1]}.png")}
             for seed in seeds
         ]
-        return _json(success() | {"created": int(time.time()), "data": data})
+        return json_reply(success() | {"created": int(time.time()), "data": data})
 
     def _list(self) -> dict[str, Any]:
         """Spec 2's list and OpenAI's in one."""
@@ -170,7 +170,8 @@ async def serve(endpoint: Callable[[str], DemoEndpoint], port: int, *, ready: Ca
             stop.set()
 
 
-async def _read(receive: Receive) -> bytes:
+async def read(receive: Receive) -> bytes:
+    """The body of a request. TooLarge."""
     body = bytearray()
     while True:
         message = await receive()
@@ -193,15 +194,18 @@ def _sides(size: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
-def _json(value: object, status: int = 200) -> Reply:
+def json_reply(value: object, status: int = 200) -> Reply:
+    """`value` as the whole answer."""
     return Reply(status, "application/json", json.dumps(value, ensure_ascii=False).encode(errors="replace"))
 
 
-def _refuse(status: int, message: str) -> Reply:
-    return _json(refusal(status, message), status)
+def refuse(status: int, message: str) -> Reply:
+    """An error as both dialects have it."""
+    return json_reply(refusal(status, message), status)
 
 
-def _head(status: int, content_type: str, length: int | None = None) -> dict[str, Any]:
+def head(status: int, content_type: str, length: int | None = None) -> dict[str, Any]:
+    """The ASGI message that begins an answer."""
     headers = [(b"content-type", content_type.encode()), (b"cache-control", b"no-cache")]
     if length is not None:
         headers.append((b"content-length", b"%d" % length))
