@@ -86,7 +86,12 @@ def error_event(error: AicnError, request: GatewayRequest) -> bytes:
     """The last event of a stream that broke."""
     row = TABLE.get(error.code, INTERNAL)
     return answers.encode_error_event(
-        error.message, kind=row.type, param=_param(error, row), code=row.code, request_id=request.id
+        error.message,
+        kind=row.type,
+        param=_param(error, row),
+        code=row.code,
+        request_id=request.id,
+        usage=error.usage,
     )
 
 

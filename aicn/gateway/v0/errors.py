@@ -85,7 +85,7 @@ def error_answer(error: Exception, request: GatewayRequest) -> Response:
 
 def error_event(error: AicnError) -> bytes:
     """The last event of a stream that broke."""
-    return answers.encode_error_event(STREAM_BROKEN, error.message)
+    return answers.encode_error_event(STREAM_BROKEN, error.message, error.usage)
 
 
 def _answer(code: int, message: str, status: int) -> Response:

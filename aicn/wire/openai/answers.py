@@ -9,7 +9,7 @@ from aicn.domain.offers import ListedModel
 from aicn.errors import ModelFailed
 from aicn.wire import sse
 from aicn.wire.completion import parse_object
-from aicn.wire.v0.answers import encode_json
+from aicn.wire.v0.answers import encode_json, encode_usage
 
 _IMAGE_MEMBERS = ("b64_json", "url", "revised_prompt")
 
@@ -40,9 +40,18 @@ def encode_error(message: str, *, kind: str, param: str | None, code: str, reque
     return encode_json({"error": _error(message, kind, param, code), "request_id": request_id})
 
 
-def encode_error_event(message: str, *, kind: str, param: str | None, code: str, request_id: str) -> bytes:
-    """The event that ends a broken stream: no `[DONE]` follows."""
-    return sse.encode_error_event({**_error(message, kind, param, code), "request_id": request_id})
+def encode_error_event(
+    message: str,
+    *,
+    kind: str,
+    param: str | None,
+    code: str,
+    request_id: str,
+    usage: tuple[int, int] | None = None,
+) -> bytes:
+    """The event that ends a broken stream: no `[DONE]` follows. `usage`: tokens asked and answered of what was told."""
+    told = {} if usage is None else {"usage": encode_usage(usage)}
+    return sse.encode_error_event({**_error(message, kind, param, code), "request_id": request_id, **told})
 
 
 def _error(message: str, kind: str, param: str | None, code: str) -> dict[str, object]:

@@ -30,7 +30,15 @@ def encode_error(code: int, message: str) -> bytes:
     return encode_json({"code": code, "message": message})
 
 
-def encode_error_event(code: int, message: str) -> bytes:
-    """The SSE event that ends a broken answer; `error` is where OpenAI clients look for it."""
-    data = encode_json({"code": code, "message": message, "error": {"message": message, "code": code}})
-    return b"event: error\ndata: " + data + b"\n\n"
+def encode_error_event(code: int, message: str, usage: tuple[int, int] | None = None) -> bytes:
+    """The SSE event that ends a broken answer; `error` is where OpenAI clients look for it. `usage`: tokens of what was told."""
+    error: dict[str, object] = {"message": message, "code": code}
+    if usage is not None:
+        error["usage"] = encode_usage(usage)
+    return b"event: error\ndata: " + encode_json({"code": code, "message": message, "error": error}) + b"\n\n"
+
+
+def encode_usage(usage: tuple[int, int]) -> dict[str, int]:
+    """OpenAI's `usage` of tokens asked and answered."""
+    asked, answered = usage
+    return {"prompt_tokens": asked, "completion_tokens": answered, "total_tokens": asked + answered}
