@@ -42,7 +42,8 @@ log = logging.getLogger(__name__)
 ANSWER_S = 120.0  # how long nodes of the existing network wait for an answer, and we for theirs
 _TELL_S = 2.0  # of it, for the word that there is no answer in time
 _MOST_WAITING = 4096  # questions of ours without an answer
-_REFUSALS, _REFUSALS_BURST = 10.0, 100.0  # per second and at once, to one node: it asks too much, or nothing that makes sense
+_REFUSALS = 10.0  # per second to one node: it asks too much, or nothing that makes sense
+_REFUSALS_BURST = 100.0
 
 
 @dataclass(frozen=True, slots=True)
