@@ -33,6 +33,7 @@ from aicn.backends.peer_http import PeerHttp
 from aicn.config.load import notify_socket
 from aicn.config.schema import Config, Limits
 from aicn.domain.ids import PeerId
+from aicn.domain.keys import Key, Scope
 from aicn.domain.offers import NodeType
 from aicn.domain.registration import Endpoint
 from aicn.errors import AicnError
@@ -50,6 +51,7 @@ from aicn.services.directory import Directory, open_directory
 from aicn.services.dispatch import Dispatch
 from aicn.services.images import Images
 from aicn.services.inference import Inference
+from aicn.services.keys import Keys
 from aicn.services.legacy.answering import Answering
 from aicn.services.legacy.asking import Asking
 from aicn.services.legacy.conversation import Conversation
@@ -62,11 +64,14 @@ from aicn.services.models import Models
 from aicn.services.nodes import Nodes
 from aicn.services.registration import Registration
 from aicn.services.routing import Router
+from aicn.services.usage import Usage, open_usage
 from aicn.services.worker import Worker
 from aicn.storage.addresses import Addresses
 from aicn.storage.database import open_database
+from aicn.storage.keys import Keys as StoredKeys
 from aicn.storage.offers import Offers
 from aicn.storage.registrations import Registrations
+from aicn.storage.usage import Usage as StoredUsage
 from aicn.wire import control, inference, offers
 from aicn.wire.legacy import chat_proxy
 
@@ -114,6 +119,14 @@ async def store_registrations(directory: Path, endpoints: Sequence[Endpoint]) ->
             await registration.register(project, [endpoint for endpoint in endpoints if endpoint.project == project])
 
 
+async def store_key(directory: Path, name: str, scope: Scope) -> tuple[Key, str]:
+    """A new API key in the data directory of a node that does not run, and its secret. InvalidRequest, StartupError, StorageError."""
+    async with open_database(directory) as database:
+        keys = Keys(StoredKeys(database))
+        await keys.load()
+        return await keys.create(name, scope)
+
+
 @asynccontextmanager
 async def open_node(config: Config) -> AsyncIterator[Node]:
     """A running node without facades. StartupError."""
@@ -127,6 +140,8 @@ async def open_node(config: Config) -> AsyncIterator[Node]:
     ):
         registration = Registration(Registrations(database))
         await registration.load()
+        keys, usage = Keys(StoredKeys(database)), Usage(StoredUsage(database))
+        await keys.load()
         worker = Worker(
             registration,
             Images(
@@ -158,6 +173,7 @@ async def open_node(config: Config) -> AsyncIterator[Node]:
             open_membership(
                 conversation, answering, neighbours, heartbeats, enabled=config.legacy.enabled
             ) as membership,
+            open_usage(usage),
         ):
             yield Node(
                 config=config,
@@ -171,6 +187,8 @@ async def open_node(config: Config) -> AsyncIterator[Node]:
                 nodes=nodes,
                 directory=directory,
                 models=Models(directory.catalog, since=time.time()),
+                keys=keys,
+                usage=usage,
                 legacy=membership,
                 started_at=trio.current_time(),
             )

@@ -8,11 +8,13 @@ from aicn.config.schema import Config
 from aicn.services.directory import Directory
 from aicn.services.dispatch import Dispatch
 from aicn.services.inference import Inference
+from aicn.services.keys import Keys
 from aicn.services.legacy.membership import Membership
 from aicn.services.models import Models
 from aicn.services.nodes import Nodes
 from aicn.services.ports import Peers, SwarmControl, Topics
 from aicn.services.registration import Registration
+from aicn.services.usage import Usage
 from aicn.services.worker import Worker
 
 
@@ -31,5 +33,7 @@ class Node:
     nodes: Nodes
     directory: Directory
     models: Models
+    keys: Keys
+    usage: Usage
     legacy: Membership
     started_at: float  # trio.current_time()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -10,6 +11,7 @@ from urllib.parse import urlsplit
 import click
 import httpx
 
+KEY_VARIABLE = "AICN_KEY"
 DEFAULT_API = "http://127.0.0.1:6000"
 _CONNECT_S = 5.0
 _READ_S = 60.0  # a node gives up on a peer sooner: p2p.dial_s is 15 s
@@ -88,8 +90,15 @@ def open_api(url: str) -> Iterator[Api]:
 
 
 def client_options(url: str) -> dict[str, Any]:
-    """What every client of a node is made with. No proxies from the environment: the node is near."""
-    return {"base_url": url, "timeout": httpx.Timeout(_READ_S, connect=_CONNECT_S), "trust_env": False}
+    """What every client of a node is made with, the API key in AICN_KEY included. No proxies from the environment: the node is near."""
+    key = os.environ.get(KEY_VARIABLE)
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    return {
+        "base_url": url,
+        "timeout": httpx.Timeout(_READ_S, connect=_CONNECT_S),
+        "trust_env": False,
+        "headers": headers,
+    }
 
 
 @contextmanager

@@ -29,6 +29,8 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "route": ("aicn.cli.route", "Show whom the node would ask for a model, and why."),
         "register": ("aicn.cli.register", "Offer models on this node."),
         "unregister": ("aicn.cli.unregister", "Stop offering a project or one of its models."),
+        "keys": ("aicn.cli.keys", "Make, list and revoke API keys."),
+        "usage": ("aicn.cli.usage", "Show what was asked of models, by key, model and node."),
         "chat": ("aicn.cli.chat", "Talk to a model; the answer appears as it is written."),
         "dev": ("aicn.cli.dev", "Try a node without a model, or check a model endpoint."),
         "image": ("aicn.cli.image", "Draw images by a model; they are saved as files."),

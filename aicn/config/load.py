@@ -20,7 +20,9 @@ from aicn.config.values import check, from_text, host_port, multiaddr_tcp
 from aicn.errors import ConfigError
 
 PREFIX = "AICN_"
-RESERVED = frozenset({"AICN_CONFIG", "AICN_API", "AICN_API_KEY"})  # the command line's: file, node, key of an endpoint
+RESERVED = frozenset(
+    {"AICN_CONFIG", "AICN_API", "AICN_API_KEY", "AICN_KEY"}
+)  # the command line's: file, node, key of an endpoint, of ours
 _WILDCARDS = frozenset({"0.0.0.0", "::"})  # noqa: S104 - recognised here, bound nowhere
 
 

@@ -123,7 +123,7 @@ class Http:
 
     listen: str = key(
         "127.0.0.1:6000",
-        "Address and port of the HTTP API. Beyond loopback, everyone who reaches it controls the node.",
+        "Address and port of the HTTP API. Beyond loopback, clients need API keys: see keys.required.",
         kind="hostport",
     )
     allowed_hosts: tuple[str, ...] = key(
@@ -148,6 +148,16 @@ class Http:
         "Most of them from one address (IPv6: from one /64). Loopback has no limit; behind a proxy on another machine, all clients are one.",
         least=1,
         most=1_000_000,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Keys:
+    """API keys of the HTTP API."""
+
+    required: Literal["auto", "always", "never"] = key(
+        "auto",
+        "auto: all but this machine's programs need one, if http.listen is beyond loopback; always: all; never: nobody.",
     )
 
 
@@ -285,6 +295,7 @@ class Config:
     identity: Identity = field(default_factory=Identity)
     p2p: P2P = field(default_factory=P2P)
     http: Http = field(default_factory=Http)
+    keys: Keys = field(default_factory=Keys)
     storage: Storage = field(default_factory=Storage)
     limits: Limits = field(default_factory=Limits)
     wallet: Wallet = field(default_factory=Wallet)

@@ -13,6 +13,7 @@ from werkzeug.routing import MapAdapter
 from aicn.config.schema import Http
 from aicn.errors import AicnError, Busy
 from aicn.gateway import docs, health
+from aicn.gateway.auth import Auth
 from aicn.gateway.clients import Bodies, Shares
 from aicn.gateway.exchange import Exchange, GatewayRequest, current_request
 from aicn.gateway.guard import Guard, cors_headers, preflight_headers
@@ -29,7 +30,7 @@ class Gateway(QuartTrio):
     asgi_http_class = Exchange
     request_class = GatewayRequest
 
-    def __init__(self, http: Http) -> None:
+    def __init__(self, http: Http, auth: Auth) -> None:
         super().__init__(__name__, static_folder=None)
         self.url_map.merge_slashes = False  # a 404, no redirect
         self.register_error_handler(Exception, self._on_error)
@@ -37,6 +38,7 @@ class Gateway(QuartTrio):
         self.shares = Shares(http.requests_per_client)
         self.bodies = Bodies(max(http.bodies_bytes, http.body_bytes))
         self._guard = Guard(http)
+        self._auth = auth
         self._most = http.requests
 
     def create_url_adapter(self, request: BaseRequestWebsocket | None) -> MapAdapter | None:
@@ -57,13 +59,20 @@ class Gateway(QuartTrio):
         except AicnError as error:
             return _error_answer(error, ours)
         if origin is None:
-            return await super().handle_request(request)
+            return await self._answer(ours)
         if request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
             wanted = request.headers.get("Access-Control-Request-Headers", "")
             return Response(b"", 204, headers=preflight_headers(origin, wanted))
-        response = await super().handle_request(request)
+        response = await self._answer(ours)
         response.headers.update(cors_headers(origin))
         return response
+
+    async def _answer(self, request: GatewayRequest) -> ResponseTypes:
+        try:
+            request.key = self._auth.check(request)
+        except AicnError as error:
+            return _error_answer(error, request)
+        return await super().handle_request(request)
 
     def _check_room(self, request: GatewayRequest) -> None:
         if self.at_work > self._most:
@@ -86,7 +95,7 @@ def _error_answer(error: Exception, request: GatewayRequest) -> Response:
 
 def create_app(node: Node) -> Gateway:
     """The application that serves `node`."""
-    app = Gateway(node.config.http)
+    app = Gateway(node.config.http, Auth(node))
     app.register_blueprint(v0_routes.blueprint(node))
     app.register_blueprint(openai_routes.blueprint(node))
     app.register_blueprint(health.blueprint(node))

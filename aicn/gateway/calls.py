@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import NamedTuple, TypeVar
 
 from quart import Response
 
+from aicn.domain.inference import InferenceRequest
 from aicn.errors import MalformedBody, UnsupportedMediaType
 from aicn.gateway.exchange import current_request
 from aicn.node import Node
@@ -39,6 +41,13 @@ async def decoded(node: Node, decode: Callable[[bytes], T]) -> T:
         if this.mimetype not in JSON_TYPES and not this.mimetype.endswith("+json"):
             raise UnsupportedMediaType(f"{this.mimetype}: JSON is needed; {error.message}") from None
         raise
+
+
+def admitted(node: Node, request: InferenceRequest) -> InferenceRequest:
+    """`request` of the running exchange, admitted to what its API key may and counted from now on. Forbidden, RateLimited."""
+    this = current_request()
+    this.metered = node.usage.begin(this.key, request)
+    return request if this.key is None else replace(request, key=this.key.id)
 
 
 def json_answer(body: bytes) -> Response:

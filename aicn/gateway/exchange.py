@@ -13,9 +13,10 @@ from quart.globals import request_ctx
 from quart_trio.asgi import TrioASGIHTTPConnection
 from quart_trio.wrappers import TrioRequest
 
+from aicn.domain.keys import Key
 from aicn.errors import SlowBody, TooLarge
 from aicn.gateway.clients import Bodies, client_of
-from aicn.services.ports import Answer
+from aicn.services.ports import Answer, Metered
 
 if TYPE_CHECKING:
     from aicn.gateway.app import Gateway
@@ -34,11 +35,15 @@ class GatewayRequest(TrioRequest):
     receive: ASGIReceiveCallable
     bodies: Bodies  # where what `read_body` has read is counted until the end of the exchange
     held: int = 0  # of it, bytes
+    client: str  # as gateway/clients.py counts them
     crowded: bool = False  # its client has more requests at work than it may
     id: str  # unique; in the log, in `X-Request-Id`, and on the worker
     streamed: bool = False  # the client asked for a streamed answer: errors have other numbers
     answer: Answer | None = None  # closed when the exchange ends, however it ends
     error: str = ""  # code word of what went wrong, for the log
+    key: Key | None = None  # that the client has shown
+    metered: Metered | None = None  # what is counted when the exchange ends
+    sent: int = 0  # bytes of the answer
 
     async def read_body(self, most: int) -> bytes:
         """The whole body; TooLarge as soon as it is known to be over `most` bytes, SlowBody when it trickles, Busy when all
@@ -85,7 +90,7 @@ class Exchange(TrioASGIHTTPConnection):
         status = CLIENT_LEFT
         peer = self.scope["client"]
         assert peer is not None  # connection.py names it
-        client = client_of(peer[0])
+        request.client = client = client_of(peer[0])
         self.app.at_work += 1
         request.crowded = self.app.shares.add(client)
         try:
@@ -98,8 +103,15 @@ class Exchange(TrioASGIHTTPConnection):
             self.app.shares.remove(client)
             self.app.bodies.release(request.held)
             _log_line(request, status, trio.current_time() - began)
+            if request.metered is not None:
+                _settle(request.metered, request, status)
             if request.answer is not None:
                 await request.answer.aclose()
+
+
+def _settle(metered: Metered, request: GatewayRequest, status: int) -> None:
+    left = status == CLIENT_LEFT
+    metered.end(request.answer, whole=status == 200 and not request.error, left=left, sent=request.sent)
 
 
 def _log_line(request: GatewayRequest, status: int, seconds: float) -> None:

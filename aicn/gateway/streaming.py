@@ -11,7 +11,7 @@ import trio
 from quart.wrappers.response import ResponseBody
 
 from aicn.errors import AicnError, InternalError, ModelFailed
-from aicn.gateway.exchange import GatewayRequest
+from aicn.gateway.exchange import GatewayRequest, current_request
 from aicn.services.ports import Answer
 
 log = logging.getLogger(__name__)
@@ -34,6 +34,7 @@ async def collect(answer: Answer, most: int) -> bytes:
             if size > most:
                 raise ModelFailed(f"the answer is larger than the {most} bytes of limits.answer_bytes")
     except trio.EndOfChannel:
+        current_request().sent = size
         return b"".join(pieces)
 
 
@@ -76,11 +77,12 @@ class EventStream(ResponseBody):
     async def __anext__(self) -> bytes:
         if first := self._first:
             self._first = b""
+            self._request.sent += len(first)
             return first
         if self._broken:
             raise StopAsyncIteration
         try:
-            return (await self._answer.receive()).data
+            data = (await self._answer.receive()).data
         except trio.EndOfChannel:
             raise StopAsyncIteration from None
         except AicnError as error:
@@ -88,6 +90,8 @@ class EventStream(ResponseBody):
         except Exception:
             log.exception("request %s failed", self._request.id)
             return self._event(InternalError("internal error; the node's log has the request id"))
+        self._request.sent += len(data)
+        return data
 
     def _event(self, error: AicnError) -> bytes:
         self._broken = True

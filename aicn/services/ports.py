@@ -12,9 +12,11 @@ import trio
 from aicn.domain.hardware import HostInfo
 from aicn.domain.ids import PeerId
 from aicn.domain.inference import Accepted, Chunk, End, Head, InferenceRequest
+from aicn.domain.keys import Key
 from aicn.domain.nodes import Connection, DialOutcome, KnownAddress, Link, Message, NodeInfo
 from aicn.domain.registration import Endpoint
 from aicn.domain.routing import Trace
+from aicn.domain.usage import Counts, Row
 
 
 class Answer(trio.abc.ReceiveChannel[Chunk]):
@@ -258,3 +260,32 @@ class AddressBook(Protocol):
 
         What failed ten times in a row and was not reached for 30 days is forgotten.
         """
+
+
+class Metered(Protocol):
+    """One request that is counted."""
+
+    def end(self, answer: Answer | None, *, whole: bool, left: bool, sent: int) -> None:
+        """It is over. `whole`: with a whole answer; `left`: the client has gone; `sent`: bytes of the answer."""
+
+
+class KeyStore(Protocol):
+    """Durable API keys: what a method did is on disk when it returns. StorageError."""
+
+    async def load(self) -> Sequence[Key]:
+        """All of them, the oldest first."""
+
+    async def add(self, key: Key) -> None: ...
+
+    async def remove(self, key_id: str) -> None:
+        """Forget the key; one that is not there is no error."""
+
+
+class UsageStore(Protocol):
+    """Durable counts of usage. StorageError."""
+
+    async def add(self, counts: Mapping[Row, Counts], *, forget_before: int) -> None:
+        """Add these to what is there, and forget the hours before that Unix time. Atomic."""
+
+    async def load(self, since: int) -> Sequence[tuple[Row, Counts]]:
+        """Those of the hours from the Unix time `since` on, in the order of their rows."""

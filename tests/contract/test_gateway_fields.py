@@ -34,7 +34,10 @@ FULL: dict[str, dict[str, object]] = {
     "/image/gen": IMAGE | {"node_id": OWN},
     "/image/gen/proxy": IMAGE,
     "/image/edit": IMAGE | {"node_id": OWN, "image": "https://127.0.0.1:1/a.png", "mask": "https://127.0.0.1:1/m.png"},
-}
+    "/keys/create": {"name": "k", "models": ["p/*"], "requests_per_minute": 1, "tokens_per_day": 1, "concurrency": 1,
+                     "expires_at": 9_000_000_000, "admin": False},
+    "/keys/revoke": {"id": "0123456789ab"},
+}  # fmt: skip
 WITHOUT_BODY = {"/ai/projects/list", "/swarm/peers", "/swarm/addrs", "/pubsub/peers"}
 
 # As JSON text: some of it no Python value would be written as.

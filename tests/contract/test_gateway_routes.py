@@ -224,7 +224,7 @@ async def test_every_error_before_and_after_the_first_chunk(
         assert reply.body == first + b"event: error\ndata: " + event + b"\n\n"
         return
     assert (reply.status, reply.json) == (row.status, {"code": row.streamed if stream else row.plain, "message": "why"})
-    assert reply.headers.get("retry-after") == (None if row.status != 503 else "1" if first else "3")
+    assert reply.headers.get("retry-after") == (None if row.status not in (429, 503) else "1" if first else "3")
 
 
 @pytest.mark.parametrize("stream", [False, True])

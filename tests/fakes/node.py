@@ -19,9 +19,12 @@ from aicn.domain.routing import Verdict
 from aicn.errors import AicnError, InvalidRequest, NoNode, NotConnected, UnknownNode
 from aicn.node import Node
 from aicn.services.catalog import Catalog
+from aicn.services.keys import Keys
 from aicn.services.models import Models
 from aicn.services.ports import Answer
+from aicn.services.usage import Usage
 from tests.fakes.hardware import EXAMPLE
+from tests.fakes.stores import MemoryKeys, MemoryUsage
 
 OWN = PeerId("16Uiu2HAm5cygUrKCBxtNSMKKvgdr1saPM6XWcgnPyTvK4sdrARGL")
 OTHER = PeerId("16Uiu2HAmRTpigc7jAbsLndB2xDEBMAXLb887SBEFhfdJeEJNtqRM")
@@ -220,6 +223,8 @@ class FakeNode:
         self.worker = FakeWorker()
         self.nodes = FakeNodes(self.registration)
         self.directory = FakeDirectory()
+        self.keys = Keys(MemoryKeys())
+        self.usage = Usage(MemoryUsage())
         self.catalog = Catalog(OWN, lambda _: Link(Connectivity.CONNECTED, 0.01))
 
     def offer(self, *projects: OfferedProject, node: PeerId = OTHER) -> None:
@@ -241,6 +246,8 @@ class FakeNode:
             nodes=cast("Any", self.nodes),
             directory=cast("Any", self.directory),
             models=Models(self.catalog, since=1_700_000_000.5),
+            keys=self.keys,
+            usage=self.usage,
             legacy=cast("Any", None),
             started_at=trio.current_time(),
         )

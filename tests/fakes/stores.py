@@ -6,8 +6,10 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from aicn.domain.ids import PeerId
+from aicn.domain.keys import Key
 from aicn.domain.nodes import DialOutcome, KnownAddress
 from aicn.domain.registration import Endpoint
+from aicn.domain.usage import Counts, Row
 
 
 class MemoryRegistrations:
@@ -89,3 +91,37 @@ class MemoryOffers:
     def _fail(self) -> None:
         if self.failure is not None:
             raise self.failure
+
+
+class MemoryKeys:
+    """KeyStore without a disk."""
+
+    def __init__(self) -> None:
+        self.keys: dict[str, Key] = {}
+
+    async def load(self) -> Sequence[Key]:
+        return sorted(self.keys.values(), key=lambda key: (key.created_at, key.id))
+
+    async def add(self, key: Key) -> None:
+        self.keys[key.id] = key
+
+    async def remove(self, key_id: str) -> None:
+        self.keys.pop(key_id, None)
+
+
+class MemoryUsage:
+    """UsageStore without a disk; `failure`, when set, is what every write raises."""
+
+    def __init__(self) -> None:
+        self.counts: dict[Row, Counts] = {}
+        self.failure: Exception | None = None
+
+    async def add(self, counts: Mapping[Row, Counts], *, forget_before: int) -> None:
+        if self.failure is not None:
+            raise self.failure
+        for row, one in counts.items():
+            self.counts.setdefault(row, Counts()).add(one)
+        self.counts = {row: one for row, one in self.counts.items() if row.hour >= forget_before}
+
+    async def load(self, since: int) -> Sequence[tuple[Row, Counts]]:
+        return sorted((row, replace(one)) for row, one in self.counts.items() if row.hour >= since)

@@ -14,8 +14,10 @@ _MANY = 1000  # models whose encoding, 5 µs each, the event loop need not wait 
 
 
 async def models(node: Node) -> Response:
-    """All models that any node offers, each once, by project and name."""
+    """All models that any node offers, each once, by project and name; of an API key, those that it is for."""
     listed = await node.models.listed()
+    if (key := current_request().key) is not None:
+        listed = [one for one in listed if key.scope.allows(one.project, one.name)]
     if len(listed) > _MANY:
         return json_answer(await trio.to_thread.run_sync(answers.encode_models, listed))
     return json_answer(answers.encode_models(listed))

@@ -50,8 +50,8 @@ ANSWERS: dict[str, dict[str, Any]] = {
     },
 }
 BODY_ERRORS = ("invalid_request", "malformed_body", "unsupported_media_type", "too_large", "slow_body")
-ERRORS = (*BODY_ERRORS, "unknown_model", "no_node", "model_failed", "deadline_exceeded")
-EVERYWHERE = ("forbidden", "busy", "internal")
+ERRORS = (*BODY_ERRORS, "rate_limited", "unknown_model", "no_node", "model_failed", "deadline_exceeded")
+EVERYWHERE = ("unauthorized", "forbidden", "busy", "internal")
 NUMBER = {"type": "integer", "minimum": 0}
 SCHEMAS: dict[str, dict[str, Any]] = {
     "Model": {

@@ -6,7 +6,7 @@ import trio
 from quart import Response
 
 from aicn.domain.inference import InferenceRequest, Kind
-from aicn.gateway.calls import Route, decoded, json_answer
+from aicn.gateway.calls import Route, admitted, decoded, json_answer
 from aicn.gateway.exchange import current_request
 from aicn.gateway.streaming import EVENT_STREAM_HEADERS, EventStream, collect, first_piece
 from aicn.gateway.v0.errors import error_event
@@ -22,7 +22,7 @@ async def completion(node: Node) -> Response:
     this = current_request()
     node_id, chat = await decoded(node, wire.decode_chat)
     this.streamed = chat.stream
-    this.answer = await node.inference.open(node_id, _request(node, chat))
+    this.answer = await node.inference.open(node_id, admitted(node, _request(node, chat)))
     return await respond(this.answer, most=node.config.limits.answer_bytes)
 
 
@@ -31,7 +31,7 @@ async def project_completion(node: Node) -> Response:
     this = current_request()
     chat = await decoded(node, wire.decode_project_chat)
     this.streamed = chat.stream
-    this.answer = await node.dispatch.open(_request(node, chat))
+    this.answer = await node.dispatch.open(admitted(node, _request(node, chat)))
     return await respond(this.answer, most=node.config.limits.answer_bytes)
 
 

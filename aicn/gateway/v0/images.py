@@ -8,7 +8,7 @@ import trio
 from quart import Response
 
 from aicn.domain.inference import InferenceRequest, Kind
-from aicn.gateway.calls import Route, decoded, json_answer
+from aicn.gateway.calls import Route, admitted, decoded, json_answer
 from aicn.gateway.exchange import current_request
 from aicn.gateway.streaming import collect
 from aicn.node import Node
@@ -46,8 +46,8 @@ async def edit(node: Node) -> Response:
 
 
 def request_of(node: Node, image: wire.Image) -> InferenceRequest:
-    """The request that the running call makes of `image`."""
-    return InferenceRequest(
+    """The request that the running call makes of `image`, admitted."""
+    request = InferenceRequest(
         id=current_request().id,
         kind=image.kind,
         project=image.project,
@@ -57,6 +57,7 @@ def request_of(node: Node, image: wire.Image) -> InferenceRequest:
         deadline=trio.current_time() + node.config.limits.request_s,
         parts=image.parts,
     )
+    return admitted(node, request)
 
 
 async def respond(answer: Answer, *, most: int) -> Response:

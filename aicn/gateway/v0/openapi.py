@@ -28,7 +28,7 @@ from aicn.errors import AicnError, AnswerBroken
 from aicn.gateway.v0 import schema as described
 from aicn.gateway.v0.errors import TABLE, error_event
 from aicn.gateway.v0.routes import PREFIX, ROUTES
-from aicn.gateway.v0.schema import chat, debug, embedding, health, images, nodes, projects, swarm
+from aicn.gateway.v0.schema import chat, debug, embedding, health, images, keys, nodes, projects, swarm
 from aicn.gateway.v0.schema.shapes import Failure, Operation
 
 OPERATIONS: tuple[Operation, ...] = (
@@ -37,6 +37,7 @@ OPERATIONS: tuple[Operation, ...] = (
     *images.OPERATIONS,
     *embedding.OPERATIONS,
     *debug.OPERATIONS,
+    *keys.OPERATIONS,
     *projects.OPERATIONS,
     *swarm.OPERATIONS,
     *health.OPERATIONS,
@@ -48,10 +49,11 @@ TAGS = {
     "Nodes": "This node and others.",
     "Models": "Asking models.",
     "Projects": "Who offers what.",
+    "Keys": "Who may use the API, and what was used.",
     "Connections": "Connections of this node.",
     "Health": "For supervisors.",
 }
-EVERYWHERE = ("forbidden", "busy", "internal")  # errors that every call can have
+EVERYWHERE = ("unauthorized", "forbidden", "busy", "internal")  # errors that every call can have
 JSON, EVENTS, FORM = "application/json", "text/event-stream", "multipart/form-data"
 TEXT = {"type": "string"}
 REQUEST_ID = {"X-Request-Id": {"description": "The request in the node's log.", "schema": TEXT}}
@@ -145,7 +147,7 @@ def _failures(one: Operation) -> Iterator[tuple[str, dict[str, Any]]]:
                 }
             },
         }
-        if status == 503:
+        if status in (429, 503):
             answer["headers"] = {"Retry-After": RETRY_AFTER}
         yield str(status), answer
 

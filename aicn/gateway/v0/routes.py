@@ -7,7 +7,7 @@ from functools import partial
 from quart import Blueprint
 
 from aicn.gateway.calls import Route
-from aicn.gateway.v0 import chat, debug, directory, embedding, images, nodes, registration, swarm
+from aicn.gateway.v0 import chat, debug, directory, embedding, images, keys, nodes, registration, swarm
 from aicn.node import Node
 
 PREFIX = "/api/v0"
@@ -20,6 +20,7 @@ ROUTES: tuple[Route, ...] = (
     *embedding.ROUTES,
     *images.ROUTES,
     *debug.ROUTES,
+    *keys.ROUTES,
 )
 
 

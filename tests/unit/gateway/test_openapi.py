@@ -98,7 +98,7 @@ def test_failures_have_the_status_and_the_numbers_of_the_table(one: Operation) -
     for kind in kinds:
         answer = shown[str(TABLE[kind].status)]
         assert f"* {TABLE[kind].plain}" in answer["description"]
-        assert ("Retry-After" in answer.get("headers", {})) == (TABLE[kind].status == 503)
+        assert ("Retry-After" in answer.get("headers", {})) == (TABLE[kind].status in (429, 503))
         validator({"$ref": "#/components/schemas/Failure"}).validate(answer["content"]["application/json"]["example"])
 
 

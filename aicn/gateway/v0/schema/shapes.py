@@ -10,7 +10,7 @@ from aicn.domain.names import LONGEST_NAME
 
 BODY_ERRORS = ("invalid_request", "malformed_body", "unsupported_media_type", "too_large", "slow_body")
 NODE_ERRORS = ("unknown_node", "unreachable", "deadline_exceeded", "unsupported", "protocol_violation", "answer_broken")
-MODEL_ERRORS = (*NODE_ERRORS, "unknown_model", "model_failed")
+MODEL_ERRORS = (*NODE_ERRORS, "unknown_model", "model_failed", "rate_limited")
 
 EXAMPLE_ID = "16Uiu2HAm5cygUrKCBxtNSMKKvgdr1saPM6XWcgnPyTvK4sdrARGL"
 PeerId = Annotated[
