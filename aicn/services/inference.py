@@ -120,7 +120,7 @@ class Inference:
     async def open(self, node: PeerId, request: InferenceRequest) -> Answer:
         """The answer of `node`, admitted there. Errors before that are raised here, later ones by its `receive`."""
         if node == self._peers.id:
-            answer = self._worker.open(request, news=True)
+            answer = self._worker.open(request, principal=request.key, news=True)
             answer.node = node
             return answer
         if self._legacy is not None and await self._legacy.concerns(node):

@@ -195,7 +195,7 @@ class Worker:
     def open(self, request: InferenceRequest, *, principal: str = "", news: bool = False) -> Answer:
         """Admit the request. UnknownModel, Busy, Forbidden when a wallet's proof is required and it has no good one.
 
-        `principal`: for whom it is, among whom the places are shared; empty: for this node itself. `news`: a streamed answer may
+        `principal`: for whom it is, a peer or a key of this node; the places are shared among them. `news`: a streamed answer may
         begin with comments on its place in the queue. The endpoint's own errors come with the first chunk.
         """
         try:
