@@ -48,7 +48,7 @@ from aicn.runtime.local_model import LocalModelServer
 from aicn.services.announcer import Announcer, Offered
 from aicn.services.catalog import Catalog
 from aicn.services.directory import Directory, open_directory
-from aicn.services.dispatch import Dispatch
+from aicn.services.dispatch import open_dispatch
 from aicn.services.images import Images
 from aicn.services.inference import Inference
 from aicn.services.keys import Keys
@@ -173,6 +173,15 @@ async def open_node(config: Config) -> AsyncIterator[Node]:
             open_membership(
                 conversation, answering, neighbours, heartbeats, enabled=config.legacy.enabled
             ) as membership,
+            open_dispatch(
+                directory.catalog,
+                requests,
+                Router(host.id, limits),
+                own=host.id,
+                links=host.links,
+                limits=limits,
+                routing=config.routing,
+            ) as dispatch,
             open_usage(usage),
         ):
             yield Node(
@@ -183,7 +192,7 @@ async def open_node(config: Config) -> AsyncIterator[Node]:
                 registration=registration,
                 worker=worker,
                 inference=requests,
-                dispatch=Dispatch(directory.catalog, requests, Router(host.id, limits)),
+                dispatch=dispatch,
                 nodes=nodes,
                 directory=directory,
                 models=Models(directory.catalog, since=time.time()),

@@ -260,6 +260,20 @@ class Directory:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Routing:
+    """Requests that name a model and no node."""
+
+    resume: bool = key(
+        True,
+        "When a node dies inside a streamed answer, let another one go on with it; off: the stream ends with an error.",
+    )
+    hedge: bool = key(
+        True,
+        "Ask a second node beside one that is slower to begin than nearly all before; at most 5 % of the requests.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Legacy:
     """Membership in the existing network (AIComputingNode v0.1.x): its messages on the topic, its streams."""
 
@@ -303,6 +317,7 @@ class Config:
     images: Images = field(default_factory=Images)
     local_model: LocalModel = field(default_factory=LocalModel)
     directory: Directory = field(default_factory=Directory)
+    routing: Routing = field(default_factory=Routing)
     legacy: Legacy = field(default_factory=Legacy)
     hardware: Hardware = field(default_factory=Hardware)
     logging: Logging = field(default_factory=Logging)

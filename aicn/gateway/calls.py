@@ -10,7 +10,7 @@ from quart import Response
 
 from aicn.domain.inference import InferenceRequest
 from aicn.errors import MalformedBody, UnsupportedMediaType
-from aicn.gateway.exchange import current_request
+from aicn.gateway.exchange import GatewayRequest, current_request
 from aicn.node import Node
 
 T = TypeVar("T")
@@ -53,3 +53,8 @@ def admitted(node: Node, request: InferenceRequest) -> InferenceRequest:
 def json_answer(body: bytes) -> Response:
     """`body` is JSON text."""
     return Response(body, content_type="application/json")
+
+
+def may_resume(request: GatewayRequest) -> bool:
+    """Whether another node may go on with a streamed answer that breaks off: unless the client says `X-AICN-Resume: off`."""
+    return request.headers.get("X-AICN-Resume", "").strip().lower() not in ("off", "false", "no", "0")

@@ -1,29 +1,30 @@
 """Requests by project and model: the directory says who offers the model, the router in which order they are asked.
 
-Another node is asked only while nothing of an answer has come: a client that has seen a beginning cannot be given another one.
+Here is who is asked; services/searching finds one that begins, services/lasting what becomes of the answer when that one dies.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Sequence
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Protocol
 
 import trio
 
+from aicn.config.schema import Limits, Routing
 from aicn.domain.ids import PeerId
-from aicn.domain.inference import Chunk, InferenceRequest, Kind
+from aicn.domain.inference import InferenceRequest, Kind
 from aicn.domain.offers import Provider
-from aicn.domain.routing import Verdict
-from aicn.errors import AicnError, Busy, DeadlineExceeded, Fault, InvalidRequest, ModelFailed, NoNode, UnknownNode
-from aicn.services.ports import Answer
+from aicn.domain.routing import Trace, Verdict
+from aicn.errors import AicnError, InvalidRequest, NoNode
+from aicn.services.attempts import Asking, Watch
+from aicn.services.lasting import LastingAnswer, Observer
+from aicn.services.ports import Answer, Links
 from aicn.services.routing import Router
-
-log = logging.getLogger(__name__)
+from aicn.services.searching import Hedges, Means
 
 _CANDIDATES = 128  # nodes that are ranked for one request, the nearest
-_ATTEMPTS = 5  # nodes asked for one request: when so many fail, it is the request or the network
-_REASON_CHARS = 160  # of what one node said, so that the message about all of them stays a line
 
 
 class Directory(Protocol):
@@ -33,86 +34,66 @@ class Directory(Protocol):
         """At most `most` nodes, this one included, the nearest first."""
 
 
-class Asking(Protocol):
-    """Sends a request to one node."""
-
-    async def open(self, node: PeerId, request: InferenceRequest) -> Answer:
-        """The answer of `node`, admitted there."""
-
-
-class BegunAnswer(Answer):
-    """An answer whose first chunk has been received already. The router is told how it goes on."""
-
-    def __init__(self, answer: Answer, first: Chunk, provider: Provider, router: Router) -> None:
-        self.node = answer.node
-        self.accepted = answer.accepted
-        self._answer = answer
-        self._first: Chunk | None = first
-        self._provider = provider
-        self._router = router
-        self._began = trio.current_time()
-        self._chunks = 1
-        self._over = False
-
-    async def receive(self) -> Chunk:
-        if (first := self._first) is not None:
-            self._first = None
-            return first
-        try:
-            chunk = await self._answer.receive()
-        except trio.EndOfChannel:
-            self.end = self._answer.end
-            self._finish(None)
-            raise
-        except AicnError as error:
-            self._finish(error)
-            raise
-        self._chunks += 1
-        return chunk
-
-    async def aclose(self) -> None:
-        self._finish(None)
-        await self._answer.aclose()
-
-    def _finish(self, error: AicnError | None) -> None:
-        if not self._over:
-            self._over = True
-            seconds = trio.current_time() - self._began
-            self._router.ended(self._provider, error=error, chunks=self._chunks, seconds=seconds)
-
-
 class Dispatch:
-    """Finds a node that answers."""
+    """Finds a node that answers, and another when that one fails."""
 
-    def __init__(self, directory: Directory, inference: Asking, router: Router) -> None:
+    def __init__(
+        self, directory: Directory, inference: Asking, router: Router, watch: Watch, *, limits: Limits, routing: Routing
+    ) -> None:
         self._directory = directory
-        self._inference = inference
         self._router = router
+        self._means = Means(inference, router, watch, Hedges(allowed=routing.hedge))
+        self._limits = limits
+        self._resumes = routing.resume
+        self._observers: list[Observer] = []
 
-    async def open(self, request: InferenceRequest) -> Answer:
-        """An answer that has begun, of the first node that gives one.
+    def on_finished(self, observe: Observer) -> None:
+        """Call `observe` with the trace of each request that is over, whatever came of it. It neither waits nor raises."""
+        self._observers.append(observe)
+
+    async def open(self, request: InferenceRequest, *, resume: bool = True) -> Answer:
+        """An answer that has begun, or says how long it will take to; its `trace` tells whom it took.
+
+        A streamed text that breaks off is gone on with by another node, unless `resume` is off here or in the configuration; a
+        plain answer comes when it is whole.
 
         NoNode when nobody offers the model or all have failed, InvalidRequest when it is too long for all of them, DeadlineExceeded
         when the request's own time is over, and at once whatever is the caller's fault. Cancelled, it abandons the node that it
         is at.
         """
-        asked, _ = self.route(request)
-        failures: list[tuple[PeerId, AicnError]] = []
-        for provider in asked[:_ATTEMPTS]:
-            try:
-                return await self._begin(provider, request)
-            except AicnError as error:
-                if _is_the_callers(error):
-                    raise
-                log.info("request %s: node %s failed: %s", request.id, provider.node, error.message)
-                failures.append((provider.node, error))
-            if trio.current_time() >= request.deadline:
-                raise DeadlineExceeded(f"the request's deadline has passed: {_told(failures)}")
-        waits = [error.retry_after for _, error in failures if isinstance(error, Busy) and error.retry_after]
-        raise NoNode(
-            f"none of {len(failures)} nodes has answered for model {request.model} of project {request.project}: {_told(failures)}",
-            retry_after=min(waits, default=None),
+        trace = Trace(
+            request.id,
+            request.kind,
+            request.project,
+            request.model,
+            request.stream,
+            began=trio.current_time(),
+            at=time.time(),
         )
+        self._means.hedges.requested()
+        answer = LastingAnswer(
+            self._means,
+            self._candidates,
+            request,
+            trace,
+            resumes=resume and self._resumes,
+            plain_bytes=self._limits.answer_bytes,
+            observers=self._observers,
+        )
+        try:
+            asked, trace.verdicts = self.route(request)
+            await answer.start(asked)
+        except AicnError as error:
+            answer.finish(error.code)
+            await answer.aclose()
+            raise
+        except BaseException:
+            await answer.aclose()
+            raise
+        return answer
+
+    def _candidates(self, request: InferenceRequest) -> Sequence[Provider]:
+        return self.route(request)[0]
 
     def route(self, request: InferenceRequest) -> tuple[list[Provider], list[Verdict]]:
         """Whom `open` would ask for the request now, in that order, and why. Errors as there."""
@@ -134,47 +115,21 @@ class Dispatch:
             raise NoNode(f"no node offers model {request.model} of project {request.project}")
         return providers
 
-    async def _begin(self, provider: Provider, request: InferenceRequest) -> Answer:
-        began = trio.current_time()
-        self._router.started(provider)
-        failure: AicnError | None = None
-        answered = False
-        try:
-            answer = await self._inference.open(provider.node, request)
-            self._router.admitted(provider, answer.accepted)
-            first = await _first_of(answer)
-            answered = True
-        except AicnError as error:
-            failure = error
-            raise
-        finally:
-            if not answered:
-                self._router.ended(provider, error=failure, chunks=0, seconds=0.0)
-        self._router.first_chunk(provider, request, trio.current_time() - began)
-        return BegunAnswer(answer, first, provider, self._router)
 
-
-async def _first_of(answer: Answer) -> Chunk:
-    try:
-        return await answer.receive()
-    except trio.EndOfChannel:
-        await answer.aclose()
-        raise ModelFailed("it answered nothing") from None
-    except BaseException:
-        await answer.aclose()
-        raise
-
-
-def _is_the_callers(error: AicnError) -> bool:
-    """Whether no other node would do better. A node that cannot be found was the directory's choice, not the caller's."""
-    return error.fault is Fault.CALLER and not isinstance(error, UnknownNode)
-
-
-def _told(failures: Sequence[tuple[PeerId, AicnError]]) -> str:
-    """Who failed, and how: one line. Peers by the end of their id, since all begin alike."""
-    return "; ".join(f"…{node[-8:]}: {_reason(node, error)}" for node, error in failures)
-
-
-def _reason(node: PeerId, error: AicnError) -> str:
-    text = " ".join(error.message.replace(f"peer {node}", "it").split())
-    return text if len(text) <= _REASON_CHARS else f"{text[: _REASON_CHARS - 1]}…"
+@asynccontextmanager
+async def open_dispatch(
+    directory: Directory,
+    inference: Asking,
+    router: Router,
+    *,
+    own: PeerId,
+    links: Links,
+    limits: Limits,
+    routing: Routing,
+) -> AsyncIterator[Dispatch]:
+    """Dispatch, and the watch over what it asks."""
+    async with trio.open_nursery() as nursery:
+        watch = Watch(nursery, own, links)
+        nursery.start_soon(watch.run)
+        yield Dispatch(directory, inference, router, watch, limits=limits, routing=routing)
+        nursery.cancel_scope.cancel()

@@ -31,6 +31,8 @@ class Answer(trio.abc.ReceiveChannel[Chunk]):
     accepted: Accepted = Accepted()
     trace: Trace | None = None  # how the request found its way; None: nobody had to look for one
     end: End | None = None  # set when `receive` has raised trio.EndOfChannel
+    interruptible = False  # `waiting` is the scope of the `receive` that waits: cancelled, it raises DeadlineExceeded
+    waiting: trio.CancelScope | None = None
 
     @property
     def head(self) -> Head | None:

@@ -107,8 +107,10 @@ class FakeDispatch:
 
     def __init__(self, inference: FakeInference) -> None:
         self._inference = inference
+        self.resumed = True  # the last request might have been
 
-    async def open(self, request: InferenceRequest) -> Answer:
+    async def open(self, request: InferenceRequest, *, resume: bool = True) -> Answer:
+        self.resumed = resume
         return await self._inference.open(OTHER, request)
 
     def explain(self, project: str, model: str, kind: Kind) -> list[Verdict]:

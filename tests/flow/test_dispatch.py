@@ -6,16 +6,18 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import pytest
 import trio
 
+from aicn.config.schema import Limits, Routing
 from aicn.domain.inference import InferenceRequest, Kind
 from aicn.domain.offers import Provider
 from aicn.errors import InvalidRequest, NoNode
+from aicn.p2p.host import Host
 from aicn.services.catalog import Catalog
-from aicn.services.dispatch import Dispatch
+from aicn.services.dispatch import Dispatch, open_dispatch
 from aicn.services.ports import PeerStream
 from aicn.wire import inference as wire
 from tests.fakes.endpoint import Scripted, answers, http_chunk, open_scripted, response, stream_head
@@ -27,6 +29,13 @@ from tests.fakes.whole import Whole, open_whole
 PLAIN = b'{"choices":[{"index":0,"message":{"role":"assistant","content":"Hi"},"finish_reason":"stop"}]}'
 EVENT = b'data: {"choices":[{"delta":{"content":"Hi"}}]}\n\n'
 DONE = b"data: [DONE]\n\n"
+
+
+def event(text: str, finish: str | None) -> bytes:
+    value = {"choices": [{"delta": {"content": text}, "finish_reason": finish}]}
+    return f"data: {json.dumps(value, separators=(',', ':'))}\n\n".encode()
+
+
 GOOD = response(200, PLAIN)
 GOOD_STREAM = stream_head() + http_chunk(EVENT) + http_chunk(DONE) + http_chunk(b"")
 BROKEN_STREAM = stream_head() + http_chunk(EVENT)  # and no more
@@ -77,7 +86,17 @@ async def a_world(directory: Path) -> AsyncIterator[World]:
             for worker in (first, second):
                 await asker.connect(worker)
             ordered = InOrder(asker.node.directory.catalog, [first.id, second.id])
-            yield World(asker, first, second, Dispatch(ordered, asker.node.inference, AsGiven()))
+            node = asker.node
+            async with open_dispatch(
+                ordered,
+                node.inference,
+                AsGiven(),
+                own=node.peers.id,
+                links=cast("Host", node.peers).links,
+                limits=Limits(),
+                routing=Routing(),
+            ) as dispatch:
+                yield World(asker, first, second, dispatch)
 
 
 def a_request(body: dict[str, object] = STREAM) -> InferenceRequest:
@@ -158,20 +177,23 @@ async def test_a_worker_that_dies_when_it_is_asked(tmp_path: Path) -> None:
             assert f"…{worker.id[-8:]}: " in told.value.message
 
 
-async def test_what_has_begun_is_not_begun_again(tmp_path: Path) -> None:
+async def test_what_has_begun_is_gone_on_with(tmp_path: Path) -> None:
+    rest = stream_head() + http_chunk(event("!", "stop")) + http_chunk(DONE) + http_chunk(b"")
     async with (
         a_world(tmp_path) as world,
         open_scripted(answers(BROKEN_STREAM)) as bad,
-        open_scripted(answers(GOOD_STREAM)) as good,
+        open_scripted(answers(rest)) as good,
     ):
         await world.offer(world.asker, bad)
         await world.offer(world.first, good)
         reply = await world.chat(STREAM)
         assert (reply.status, reply.headers["x-aicn-node"]) == (200, world.asker.id)
-        assert reply.body.startswith(EVENT + b"event: error\ndata: ")
-        assert b'"code":1017' in reply.body
-        assert DONE not in reply.body
-        assert good.requests == []
+        resumed = f": aicn resumed node={world.first.id} attempt=2\n\n".encode()
+        assert reply.body == EVENT + resumed + event("!", "stop") + DONE
+        assert json.loads(good.requests[0].body)["messages"] == [
+            {"role": "user", "content": "Hello"},
+            {"role": "assistant", "content": "Hi"},
+        ]
 
 
 async def test_the_callers_mistake_is_told_at_once(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from quart import Response
 
 from aicn.domain.inference import InferenceRequest
 from aicn.domain.routing import Attempt
-from aicn.gateway.calls import admitted, json_answer
+from aicn.gateway.calls import admitted, json_answer, may_resume
 from aicn.gateway.exchange import current_request
 from aicn.gateway.openai.errors import error_event
 from aicn.gateway.streaming import EVENT_STREAM_HEADERS, EventStream, collect, first_piece
@@ -34,7 +34,7 @@ async def ask(node: Node, asked: Asked) -> Answer:
         deadline=trio.current_time() + node.config.limits.request_s,
         parts=asked.parts,
     )
-    this.answer = await node.dispatch.open(admitted(node, request))
+    this.answer = await node.dispatch.open(admitted(node, request), resume=may_resume(this))
     return this.answer
 
 

@@ -6,7 +6,7 @@ import trio
 from quart import Response
 
 from aicn.domain.inference import InferenceRequest, Kind
-from aicn.gateway.calls import Route, admitted, decoded, json_answer
+from aicn.gateway.calls import Route, admitted, decoded, json_answer, may_resume
 from aicn.gateway.exchange import current_request
 from aicn.gateway.streaming import EVENT_STREAM_HEADERS, EventStream, collect, first_piece
 from aicn.gateway.v0.errors import error_event
@@ -31,7 +31,7 @@ async def project_completion(node: Node) -> Response:
     this = current_request()
     chat = await decoded(node, wire.decode_project_chat)
     this.streamed = chat.stream
-    this.answer = await node.dispatch.open(admitted(node, _request(node, chat)))
+    this.answer = await node.dispatch.open(admitted(node, _request(node, chat)), resume=may_resume(this))
     return await respond(this.answer, most=node.config.limits.answer_bytes)
 
 
