@@ -93,6 +93,12 @@ class Fleet:
                 if fault.lasts_s is not None:
                     nursery.start_soon(self._undo, worker, fault.kind, fault.lasts_s)
 
+    def thaw(self) -> None:
+        """Let go on who was frozen."""
+        for worker in self.workers:
+            if worker.daemon.process.poll() is None:
+                worker.daemon.process.send_signal(signal.SIGCONT)
+
     def check(self) -> None:
         """ClickException when a node has ended to which nothing was done."""
         for daemon in (self._gateway, *(worker.daemon for worker in self.workers if worker.at_work)):
@@ -121,10 +127,8 @@ class Fleet:
 
     async def close(self) -> None:
         """Nobody is left."""
+        self.thaw()  # a frozen one does not hear that it shall end
         daemons = [self._gateway, *(worker.daemon for worker in self.workers)]
-        for worker in self.workers:
-            if worker.daemon.process.poll() is None:
-                worker.daemon.process.send_signal(signal.SIGCONT)  # a frozen one does not hear that it shall end
         with trio.CancelScope(shield=True):
             await trio.to_thread.run_sync(end, daemons)
 

@@ -1,16 +1,16 @@
-"""A trial: the streams undisturbed, then the same while workers fail."""
+"""A trial: the streams undisturbed, and the same while workers fail."""
 
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import trio
 
 from aicn.cli.churn.faults import Mode, schedule
-from aicn.cli.churn.fleet import Deed, Fleet, open_fleet
+from aicn.cli.churn.fleet import Deed, Fleet, Worker, open_fleet
 from aicn.cli.churn.report import Report, Run, report
 from aicn.cli.churn.streams import Load, Stream
 
@@ -39,18 +39,30 @@ class Trial:
             await nursery.start(_interrupt)
             tell(f"Starting a gateway and {self.workers} workers on loopback, in a private network of their own.")
             async with open_fleet(self.workers, self.token_s, directory) as fleet:
-                # with a worker lost for good, the others alone are the measure
-                await fleet.offer(fleet.workers[1:] if self.mode == "frozen" else fleet.workers)
-                undisturbed = await self._watched(fleet, [], tell)
-                await fleet.offer(fleet.workers)
                 deeds: list[Deed] = []
-                async with trio.open_nursery() as disturbing:
-                    faults = schedule(self.mode, self.seed, self.workers, self.every_s)
-                    disturbing.start_soon(fleet.disturb, faults, deeds)
-                    disturbed = await self._watched(fleet, deeds, tell)
-                    disturbing.cancel_scope.cancel()
+                if (
+                    self.mode == "frozen"
+                ):  # the others alone are the measure; afterwards, lest the gateway prefer those it knows
+                    disturbed = await self._disturbed(fleet, deeds, tell)
+                    fleet.thaw()
+                    undisturbed = await self._undisturbed(fleet, fleet.workers[1:], tell)
+                else:
+                    undisturbed = await self._undisturbed(fleet, fleet.workers, tell)
+                    disturbed = await self._disturbed(fleet, deeds, tell)
             nursery.cancel_scope.cancel()
         return report(self.mode, undisturbed, disturbed, deeds)
+
+    async def _undisturbed(self, fleet: Fleet, workers: Sequence[Worker], tell: Tell) -> Run:
+        await fleet.offer(workers)
+        return await self._watched(fleet, [], tell)
+
+    async def _disturbed(self, fleet: Fleet, deeds: list[Deed], tell: Tell) -> Run:
+        await fleet.offer(fleet.workers)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(fleet.disturb, schedule(self.mode, self.seed, self.workers, self.every_s), deeds)
+            ran = await self._watched(fleet, deeds, tell)
+            nursery.cancel_scope.cancel()
+        return ran
 
     async def _watched(self, fleet: Fleet, deeds: list[Deed], tell: Tell) -> Run:
         """A run with news of it every few seconds."""
