@@ -46,7 +46,7 @@ def command() -> None:
 )
 @click.option(
     "--data",
-    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    type=click.Path(path_type=Path, file_okay=False),
     metavar="DIR",
     help="The data directory of a node that does not run now, instead of a running node.",
 )

@@ -26,7 +26,6 @@ async def aicn(*words: str, key: str = "") -> str:
 
 async def test_the_official_client_with_a_key_without_and_after_it_was_revoked(tmp_path: Path) -> None:
     config = write_node(tmp_path, keys={"required": "always"}, storage={"dir": str(tmp_path / "data")})
-    (tmp_path / "data").mkdir()
     admin = await aicn("keys", "create", "ops", "--admin", "--data", str(tmp_path / "data"))
     async with open_fake_endpoint(tokens=4) as fake, running(config) as node:
         api = ("--api", node.url)
