@@ -48,7 +48,7 @@ from aicn.runtime.local_model import LocalModelServer
 from aicn.services.announcer import Announcer, Offered
 from aicn.services.catalog import Catalog
 from aicn.services.directory import Directory, open_directory
-from aicn.services.dispatch import open_dispatch
+from aicn.services.dispatch import Dispatch, open_dispatch
 from aicn.services.images import Images
 from aicn.services.inference import Inference
 from aicn.services.keys import Keys
@@ -60,10 +60,12 @@ from aicn.services.legacy.heartbeats import Heartbeats
 from aicn.services.legacy.membership import open_membership
 from aicn.services.legacy.neighbours import Neighbours
 from aicn.services.legacy.proxy import ProxyRequester, ProxyWorker
+from aicn.services.metrics import Metrics
 from aicn.services.models import Models
 from aicn.services.nodes import Nodes
 from aicn.services.registration import Registration
 from aicn.services.routing import Router
+from aicn.services.traces import Traces
 from aicn.services.usage import Usage, open_usage
 from aicn.services.worker import Worker
 from aicn.storage.addresses import Addresses
@@ -158,6 +160,7 @@ async def open_node(config: Config) -> AsyncIterator[Node]:
         conversation = Conversation(host.id, host.topics, Keyring(key), topic=config.p2p.topic)
         catalog = Catalog(host.id, host.links.link)
         asking = _asking(config, host, conversation, catalog) if config.legacy.enabled else None
+        metrics, traces = Metrics(host, registration.projects, worker.load, lambda: len(catalog.nodes())), Traces()
         nodes = Nodes(host, registration, machine, share_host_info=config.hardware.share, legacy=asking)
         host.serve(inference.PROTOCOL, worker.serve)
         host.serve(control.PROTOCOL, nodes.serve)
@@ -184,6 +187,7 @@ async def open_node(config: Config) -> AsyncIterator[Node]:
             ) as dispatch,
             open_usage(usage),
         ):
+            _observe(worker, dispatch, metrics, traces)
             yield Node(
                 config=config,
                 peers=host,
@@ -196,11 +200,21 @@ async def open_node(config: Config) -> AsyncIterator[Node]:
                 nodes=nodes,
                 directory=directory,
                 models=Models(directory.catalog, since=time.time()),
+                metrics=metrics,
+                traces=traces,
                 keys=keys,
                 usage=usage,
                 legacy=membership,
                 started_at=trio.current_time(),
             )
+
+
+def _observe(worker: Worker, dispatch: Dispatch, metrics: Metrics, traces: Traces) -> None:
+    """Tell them what becomes of requests; the gateway tells of its own itself."""
+    worker.serving.on_served(metrics.served)
+    worker.serving.on_served(traces.served)
+    dispatch.on_finished(metrics.traced)
+    dispatch.on_finished(traces.traced)
 
 
 def _asking(config: Config, host: Host, conversation: Conversation, catalog: Catalog) -> Asking:

@@ -10,10 +10,12 @@ from aicn.services.dispatch import Dispatch
 from aicn.services.inference import Inference
 from aicn.services.keys import Keys
 from aicn.services.legacy.membership import Membership
+from aicn.services.metrics import Metrics
 from aicn.services.models import Models
 from aicn.services.nodes import Nodes
 from aicn.services.ports import Peers, SwarmControl, Topics
 from aicn.services.registration import Registration
+from aicn.services.traces import Traces
 from aicn.services.usage import Usage
 from aicn.services.worker import Worker
 
@@ -33,6 +35,8 @@ class Node:
     nodes: Nodes
     directory: Directory
     models: Models
+    metrics: Metrics
+    traces: Traces
     keys: Keys
     usage: Usage
     legacy: Membership

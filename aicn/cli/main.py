@@ -27,6 +27,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "disconnect": ("aicn.cli.disconnect", "Disconnect the node from a peer."),
         "models": ("aicn.cli.models", "List the models of the network."),
         "route": ("aicn.cli.route", "Show whom the node would ask for a model, and why."),
+        "why": ("aicn.cli.why", "Show what became of a request, and why."),
         "register": ("aicn.cli.register", "Offer models on this node."),
         "unregister": ("aicn.cli.unregister", "Stop offering a project or one of its models."),
         "keys": ("aicn.cli.keys", "Make, list and revoke API keys."),

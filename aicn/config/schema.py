@@ -135,6 +135,7 @@ class Http:
         (), "Web pages (origins) whose scripts may call the API; '*': any.", kind="name"
     )
     docs: bool = key(True, "Serve /openapi.json and the page /docs.")
+    metrics: bool = key(True, "Serve /metrics, for Prometheus.")
     body_bytes: int = key(32 * 2**20, "Largest request body.", least=1024, most=2**31)
     bodies_bytes: int = key(
         256 * 2**20,

@@ -12,16 +12,19 @@ from werkzeug.routing import MapAdapter
 
 from aicn.config.schema import Http
 from aicn.errors import AicnError, Busy
-from aicn.gateway import docs, health
+from aicn.gateway import docs, health, metrics
 from aicn.gateway.auth import Auth
 from aicn.gateway.clients import Bodies, Shares
 from aicn.gateway.exchange import Exchange, GatewayRequest, current_request
 from aicn.gateway.guard import Guard, cors_headers, preflight_headers
 from aicn.gateway.openai import errors as openai_errors
 from aicn.gateway.openai import routes as openai_routes
+from aicn.gateway.reporting import Reports
 from aicn.gateway.v0 import errors as v0_errors
 from aicn.gateway.v0 import routes as v0_routes
 from aicn.node import Node
+
+ALWAYS = frozenset({*health.PATHS, metrics.PATH})  # answered also when the node takes no more requests
 
 
 class Gateway(QuartTrio):
@@ -30,7 +33,7 @@ class Gateway(QuartTrio):
     asgi_http_class = Exchange
     request_class = GatewayRequest
 
-    def __init__(self, http: Http, auth: Auth) -> None:
+    def __init__(self, http: Http, auth: Auth, reports: Reports) -> None:
         super().__init__(__name__, static_folder=None)
         self.url_map.merge_slashes = False  # a 404, no redirect
         self.register_error_handler(Exception, self._on_error)
@@ -39,6 +42,7 @@ class Gateway(QuartTrio):
         self.bodies = Bodies(max(http.bodies_bytes, http.body_bytes))
         self._guard = Guard(http)
         self._auth = auth
+        self.reports = reports
         self._most = http.requests
 
     def create_url_adapter(self, request: BaseRequestWebsocket | None) -> MapAdapter | None:
@@ -54,7 +58,7 @@ class Gateway(QuartTrio):
         ours = cast("GatewayRequest", request)
         try:
             origin = self._guard.check(request.headers)
-            if request.path not in health.PATHS:
+            if request.path not in ALWAYS:
                 self._check_room(ours)
         except AicnError as error:
             return _error_answer(error, ours)
@@ -95,10 +99,12 @@ def _error_answer(error: Exception, request: GatewayRequest) -> Response:
 
 def create_app(node: Node) -> Gateway:
     """The application that serves `node`."""
-    app = Gateway(node.config.http, Auth(node))
+    app = Gateway(node.config.http, Auth(node), Reports(node))
     app.register_blueprint(v0_routes.blueprint(node))
     app.register_blueprint(openai_routes.blueprint(node))
     app.register_blueprint(health.blueprint(node))
+    if node.config.http.metrics:
+        app.register_blueprint(metrics.blueprint(node, lambda: app.at_work))
     if node.config.http.docs:
         app.register_blueprint(docs.blueprint())
     return app

@@ -46,6 +46,7 @@ async def decoded(node: Node, decode: Callable[[bytes], T]) -> T:
 def admitted(node: Node, request: InferenceRequest) -> InferenceRequest:
     """`request` of the running exchange, admitted to what its API key may and counted from now on. Forbidden, RateLimited."""
     this = current_request()
+    this.asked = request
     this.metered = node.usage.begin(this.key, request)
     return request if this.key is None else replace(request, key=this.key.id)
 

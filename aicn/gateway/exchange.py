@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 import uuid
 from typing import TYPE_CHECKING, Any, cast
@@ -13,20 +12,19 @@ from quart.globals import request_ctx
 from quart_trio.asgi import TrioASGIHTTPConnection
 from quart_trio.wrappers import TrioRequest
 
+from aicn.domain.inference import InferenceRequest
 from aicn.domain.keys import Key
 from aicn.errors import SlowBody, TooLarge
 from aicn.gateway.clients import Bodies, client_of
+from aicn.gateway.reporting import CLIENT_LEFT
 from aicn.services.ports import Answer, Metered
 
 if TYPE_CHECKING:
     from aicn.gateway.app import Gateway
 
-log = logging.getLogger(__name__)
-
 BODY_S = 20.0  # for a request's body to arrive, and …
 BODY_BYTES_PER_S = 2**16  # … a second more for each of these: a large body on a slow line is no attack
 _ABSOLUTE_FORM = re.compile(r"^(?:https?://[^/]*)?/?", re.IGNORECASE)  # as sent to proxies; also an empty path and "*"
-CLIENT_LEFT = 499  # nginx's number, in the log only: nobody is there to be told
 
 
 class GatewayRequest(TrioRequest):
@@ -39,6 +37,8 @@ class GatewayRequest(TrioRequest):
     crowded: bool = False  # its client has more requests at work than it may
     id: str  # unique; in the log, in `X-Request-Id`, and on the worker
     streamed: bool = False  # the client asked for a streamed answer: errors have other numbers
+    asked: InferenceRequest | None = None  # of a model, as far as it came to that
+    first_at: float | None = None  # trio.current_time() of the first piece of a streamed answer
     answer: Answer | None = None  # closed when the exchange ends, however it ends
     error: str = ""  # code word of what went wrong, for the log
     key: Key | None = None  # that the client has shown
@@ -102,7 +102,7 @@ class Exchange(TrioASGIHTTPConnection):
             self.app.at_work -= 1
             self.app.shares.remove(client)
             self.app.bodies.release(request.held)
-            _log_line(request, status, trio.current_time() - began)
+            self.app.reports.ended(request, status, began=began)
             if request.metered is not None:
                 _settle(request.metered, request, status)
             if request.answer is not None:
@@ -112,17 +112,3 @@ class Exchange(TrioASGIHTTPConnection):
 def _settle(metered: Metered, request: GatewayRequest, status: int) -> None:
     left = status == CLIENT_LEFT
     metered.end(request.answer, whole=status == 200 and not request.error, left=left, sent=request.sent)
-
-
-def _log_line(request: GatewayRequest, status: int, seconds: float) -> None:
-    node = request.answer.node if request.answer is not None else None
-    log.info(
-        "%s %s %d %.1f ms id=%s%s%s",
-        request.method,
-        request.url_rule.rule if request.url_rule is not None else "(no route)",
-        status,
-        seconds * 1000,
-        request.id,
-        f" node={node}" if node else "",
-        f" error={request.error}" if request.error else "",
-    )

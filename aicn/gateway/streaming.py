@@ -62,6 +62,7 @@ class EventStream(ResponseBody):
         self._first = first
         self._error_event = error_event
         self._broken = False
+        request.first_at = trio.current_time()
 
     async def __aenter__(self) -> Self:
         return self

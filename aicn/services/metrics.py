@@ -4,7 +4,8 @@ Names and buckets of `gen_ai_*` are OpenTelemetry's semantic conventions for gen
 has them. Counting happens once per request, in plain dictionaries; what can be read off the node is read when somebody asks.
 
 Labels are bounded: errors by their code words, routes by the table of routes, models to those of this node and `_FOREIGN` more.
-A foreign model gets a name of its own by its first whole answer, so that made-up names cannot use those up; the rest are `other`.
+A foreign model gets a name of its own once a node has answered for it, so that clients cannot use those up with names that they
+make up; the rest are `other`.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from aicn import __version__
-from aicn.domain.inference import Kind
+from aicn.domain.inference import InferenceRequest, Kind
 from aicn.domain.registration import Project
 from aicn.domain.routing import Trace
 from aicn.domain.served import Served
@@ -134,7 +135,7 @@ class Metrics:
         if served.stream and served.first_s is not None and usage.completion_tokens > 1:
             self._observe(TOKEN_TIME, labels, (served.seconds - served.first_s) / (usage.completion_tokens - 1))
 
-    def traced(self, trace: Trace) -> None:
+    def traced(self, trace: Trace, _request: InferenceRequest) -> None:
         """A request for a model of whichever node has it has ended."""
         for attempt in trace.attempts:
             what = "resume" if attempt.resumed else "hedge" if attempt.hedge else "plain"
@@ -153,7 +154,7 @@ class Metrics:
         if len(own) < _OWN and any(name == (one.name, model) for one in self._projects() for model in one.models):
             own.add(name)
             return name
-        if served.surface != "worker" and not served.code and len(foreign) < _FOREIGN:
+        if served.surface != "worker" and served.node is not None and len(foreign) < _FOREIGN:
             foreign.add(name)
             return name
         return OTHER

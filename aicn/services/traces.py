@@ -6,6 +6,7 @@ import time
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
+from aicn.domain.inference import InferenceRequest
 from aicn.domain.routing import Attempt, Trace, Verdict
 from aicn.domain.served import Served
 from aicn.errors import InvalidRequest
@@ -76,8 +77,11 @@ class Traces:
         self._asked = _Ring()
         self._worked = _Ring()
 
-    def traced(self, trace: Trace) -> None:
+    def traced(self, trace: Trace, _request: InferenceRequest) -> None:
         """The way of a request has ended."""
+        self._keep(trace)
+
+    def _keep(self, trace: Trace) -> None:
         record = self._asked.change(trace.request_id, time.time())
         record.trace = trace
         self._asked.keep(trace.request_id, record)
@@ -102,7 +106,11 @@ class Traces:
             attempt = Attempt(served.node, began, first_s=served.first_s, ended_s=served.seconds, error=served.code)
             way.attempts.append(attempt)
         way.error, way.ended_s = served.code, served.seconds
-        self.traced(way)
+        self._keep(way)
+
+    def knows(self, request_id: str) -> bool:
+        """Whether the request has ended and is remembered."""
+        return self._asked.get(request_id) is not None or self._worked.get(request_id) is not None
 
     def find(self, request_id: str) -> Record:
         """What is remembered of the request. InvalidRequest, which says how far back memory reaches."""

@@ -34,6 +34,7 @@ class FakeApi:
     projects: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     peers: list[str] = field(default_factory=lambda: [OTHER])
     route: dict[str, Any] = field(default_factory=dict)  # of /debug/route
+    trace: dict[str, Any] = field(default_factory=dict)  # of /debug/trace
     script: list[bytes] = field(default_factory=list)
     drawn: list[Any] = field(default_factory=list)  # `choices` of /image/gen
     refuse: dict[str, tuple[int, dict[str, Any]]] = field(default_factory=dict)  # path → status, body
@@ -77,6 +78,8 @@ class FakeApi:
         """The questions about the whole network."""
         if path.startswith("/api/v0/debug/route?"):
             return 200, {"code": 0, "message": "ok", "data": self.route}
+        if path.startswith("/api/v0/debug/trace?"):
+            return 200, {"code": 0, "message": "ok", "data": self.trace}
         match path.removeprefix("/api/v0/ai/projects/"):
             case "list":
                 found: list[Any] = sorted({one["project"] for listed in self.projects.values() for one in listed})

@@ -20,8 +20,10 @@ from aicn.errors import AicnError, InvalidRequest, NoNode, NotConnected, Unknown
 from aicn.node import Node
 from aicn.services.catalog import Catalog
 from aicn.services.keys import Keys
+from aicn.services.metrics import Metrics
 from aicn.services.models import Models
 from aicn.services.ports import Answer
+from aicn.services.traces import Traces
 from aicn.services.usage import Usage
 from tests.fakes.hardware import EXAMPLE
 from tests.fakes.stores import MemoryKeys, MemoryUsage
@@ -147,6 +149,9 @@ class FakeWorker:
         self.failure: Exception | None = None
         self.probed: list[Endpoint] = []
 
+    def load(self, project: str, model: str) -> tuple[int, int]:
+        return (1, 0)
+
     async def probe(self, endpoints: Sequence[Endpoint]) -> None:
         self.probed.extend(endpoints)
         if self.failure is not None:
@@ -227,6 +232,8 @@ class FakeNode:
         self.directory = FakeDirectory()
         self.keys = Keys(MemoryKeys())
         self.usage = Usage(MemoryUsage())
+        self.metrics = Metrics(self.peers, self.registration.projects, self.worker.load, lambda: 1)
+        self.traces = Traces()
         self.catalog = Catalog(OWN, lambda _: Link(Connectivity.CONNECTED, 0.01))
 
     def offer(self, *projects: OfferedProject, node: PeerId = OTHER) -> None:
@@ -250,6 +257,8 @@ class FakeNode:
             models=Models(self.catalog, since=1_700_000_000.5),
             keys=self.keys,
             usage=self.usage,
+            metrics=self.metrics,
+            traces=self.traces,
             legacy=cast("Any", None),
             started_at=trio.current_time(),
         )

@@ -1,4 +1,4 @@
-"""What a node would do, and why."""
+"""What a node would do and has done, and why."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from aicn.gateway.exchange import current_request
 from aicn.gateway.v0.calls import data
 from aicn.node import Node
 from aicn.wire.v0 import routing as wire
+from aicn.wire.v0.tracing import decode_trace, encode_trace
 
 
 async def route(node: Node) -> Response:
@@ -19,4 +20,11 @@ async def route(node: Node) -> Response:
     return data(wire.encode_route(project, model, node.dispatch.explain(project, model, kind)))
 
 
-ROUTES = (Route("GET", "/debug/route", route),)
+async def trace(node: Node) -> Response:
+    """What became of a request that has ended, and why."""
+    request_id = decode_trace(current_request().args)
+    found = node.traces.find(request_id)
+    return data(encode_trace(request_id, found.trace, found.served, found.worked))
+
+
+ROUTES = (Route("GET", "/debug/route", route), Route("GET", "/debug/trace", trace))

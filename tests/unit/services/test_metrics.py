@@ -7,7 +7,7 @@ from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from aicn.domain.inference import Kind, Usage
+from aicn.domain.inference import InferenceRequest, Kind, Usage
 from aicn.domain.nodes import Connection
 from aicn.domain.registration import Project
 from aicn.domain.routing import Attempt, Trace
@@ -16,7 +16,7 @@ from aicn.services.metrics import FIRST, OPERATIONS, Histogram, Metrics
 from tests.fakes.node import OTHER, FakePeers
 
 OPERATIONS_PAGE = Path(__file__).parents[3] / "docs" / "operations.md"
-OWN = ("chat", "P", "M")
+A_REQUEST = InferenceRequest("id", Kind.CHAT, "P", "M", b"{}", stream=True, deadline=0.0)
 
 
 class Offers:
@@ -87,7 +87,7 @@ async def test_models_that_get_a_name() -> None:
         metrics.served(a_served(f"made up {number}", code="unknown_model"))  # a client's invention
         metrics.served(a_served(f"made up {number}", surface="worker", code="unknown_model"))  # a peer's
     for number in range(150):
-        metrics.served(a_served(f"foreign {number}"))
+        metrics.served(a_served(f"foreign {number}", node=OTHER))
     offers.projects = [Project("P", ("new",))]
     metrics.served(a_served("new", surface="worker", code="busy"))
     found = await scraped(metrics)
@@ -121,7 +121,7 @@ async def test_attempts_by_what_they_were_for() -> None:
         Attempt(OTHER, 1.0, resumed=True),
         Attempt(OTHER, 1.0, hedge=True),
     ]
-    metrics.traced(way)
+    metrics.traced(way, A_REQUEST)
     metrics.answered("/v1/models", 200)
     found = await scraped(metrics)
     assert found["aicn_attempts_total", ("answer_broken", "plain")] == 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from aicn.domain.ids import PeerId
-from aicn.domain.inference import Kind
+from aicn.domain.inference import InferenceRequest, Kind
 from aicn.domain.routing import Trace, Verdict
 from aicn.domain.served import Served
 from aicn.errors import InvalidRequest
@@ -13,6 +13,7 @@ from aicn.services import traces as module
 from aicn.services.traces import MOST, MOST_WORKED, Traces
 
 NODE = PeerId("16Uiu2HAmRTpigc7jAbsLndB2xDEBMAXLb887SBEFhfdJeEJNtqRM")
+A_REQUEST = InferenceRequest("id", Kind.CHAT, "P", "M", b"{}", stream=True, deadline=0.0)
 
 
 def a_way(request_id: str, candidates: int = 1) -> Trace:
@@ -28,7 +29,7 @@ def a_served(request_id: str, surface: str = "v1", code: str = "") -> Served:
 def test_both_sides_of_a_request() -> None:
     traces = Traces()
     traces.served(a_served("a"))
-    traces.traced(a_way("a"))
+    traces.traced(a_way("a"), A_REQUEST)
     traces.served(a_served("a", "worker", "busy"))
     traces.served(a_served("a", "worker"))
     found = traces.find("a")
@@ -49,7 +50,7 @@ def test_a_request_whose_client_named_the_node() -> None:
 def test_the_oldest_are_forgotten() -> None:
     traces = Traces()
     for number in range(MOST + 1):
-        traces.traced(a_way(str(number)))
+        traces.traced(a_way(str(number)), A_REQUEST)
     assert traces.find("1").trace is not None
     with pytest.raises(InvalidRequest, match=rf"^id: .* {MOST} of clients and 0 of peers .* since \d{{4}}-.* UTC$"):
         traces.find("0")
@@ -59,7 +60,7 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MOST_BYTES", 100_000)
     traces = Traces()
     for number in range(20):
-        traces.traced(a_way(str(number), candidates=64))
+        traces.traced(a_way(str(number), candidates=64), A_REQUEST)
     remembered = [number for number in range(20) if _known(traces, str(number))]
     assert remembered == [15, 16, 17, 18, 19]  # some 17 kB each
 
