@@ -106,9 +106,9 @@ class Leg:
         *,
         router: Router,
         watch: Watch,
-        lonely: bool,
+        alone: Callable[[], bool],
     ) -> None:
-        """`lonely`: there is nobody else to ask, so it is never given up for its silence."""
+        """`alone`: whether there is nobody else to ask, so that it is not given up for its silence."""
         self.provider = provider
         self.attempt = attempt
         self._answer: Answer | None = None
@@ -118,7 +118,7 @@ class Leg:
         self._request = request
         self._router = router
         self._watch = watch
-        self._lonely = lonely
+        self._alone = alone
         self._budget = router.budget(provider, request)
         self._waits = False
         self._since = attempt.began  # it waits since then
@@ -260,9 +260,9 @@ class Leg:
             most = max(_ALIVE_S, _ALIVE_GAPS * budget.gap_s)
         else:
             most = budget.first_s if self.attempt.accepted_s is not None else budget.accept_s
-        if not self._lonely and not alive:
+        if not alive and not self._alone():
             self.give_up(Unreachable(f"it is silent for {silent:.1f} s and does not answer a ping"))
-        elif not self._lonely and silent >= most:
+        elif silent >= most and not self._alone():
             self.give_up(DeadlineExceeded(f"it is silent for {silent:.1f} s"))
         pause = min(silent, _LONGEST_PAUSE_S)
         if self.on_slow is not None and budget.hedge_s is not None:

@@ -42,7 +42,7 @@ class Dispatch:
     ) -> None:
         self._directory = directory
         self._router = router
-        self._means = Means(inference, router, watch, Hedges(allowed=routing.hedge))
+        self._means = Means(inference, router, watch, Hedges(allowed=routing.hedge), self._candidates)
         self._limits = limits
         self._resumes = routing.resume
         self._observers: list[Observer] = []
@@ -73,7 +73,6 @@ class Dispatch:
         self._means.hedges.requested()
         answer = LastingAnswer(
             self._means,
-            self._candidates,
             request,
             trace,
             resumes=resume and self._resumes,

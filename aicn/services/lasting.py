@@ -33,7 +33,6 @@ _KEPT_BYTES = 8 * 2**20  # of one answer's events, some 30,000 tokens: over it n
 _DONE_BYTES = 32  # at the end of a stream, among which `[DONE]` must be
 _RESUMED = (Kind.CHAT, Kind.COMPLETION)
 
-Route = Callable[[InferenceRequest], Sequence[Provider]]  # who would be asked now; errors as Dispatch.open
 Observer = Callable[[Trace, InferenceRequest], None]  # of finished requests; neither waits nor raises
 
 
@@ -43,7 +42,6 @@ class LastingAnswer(Answer):
     def __init__(
         self,
         means: Means,
-        route: Route,
         request: InferenceRequest,
         trace: Trace,
         *,
@@ -54,7 +52,6 @@ class LastingAnswer(Answer):
         """`plain_bytes`: of a plain answer that are held until it is whole."""
         self.trace: Trace = trace
         self._means = means
-        self._route = route
         self._request = request
         self._resumable = resumes and request.stream and request.kind in _RESUMED
         self._plain_bytes = plain_bytes
@@ -223,7 +220,7 @@ class LastingAnswer(Answer):
     def _others(self, failed: PeerId) -> list[Provider]:
         """Who could be asked now, `failed` last."""
         try:
-            asked = self._route(self._request)
+            asked = self._means.route(self._request)
         except AicnError:
             return []
         return sorted(asked, key=lambda provider: provider.node == failed)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import trio
@@ -54,6 +54,7 @@ class Means:
     router: Router
     watch: Watch
     hedges: Hedges
+    route: Callable[[InferenceRequest], Sequence[Provider]]  # who would be asked now; errors as Dispatch.open
 
 
 @dataclass(slots=True)
@@ -82,7 +83,6 @@ class Search:
         self._means = means
         self._request = request
         self._asked = deque(asked[:_ATTEMPTS])
-        self._lonely = len(asked) == 1
         self._trace = trace
         self._resumes = resumes
         self._rival: _Rival | None = None
@@ -125,7 +125,16 @@ class Search:
         now, way = trio.current_time(), self._means
         attempt = Attempt(provider.node, now, relayed=provider.link.relayed, hedge=hedge, resumed=self._resumes)
         self._trace.attempts.append(attempt)
-        return Leg(provider, self._request, attempt, router=way.router, watch=way.watch, lonely=self._lonely)
+        return Leg(provider, self._request, attempt, router=way.router, watch=way.watch, alone=self._alone)
+
+    def _alone(self) -> bool:
+        """Whether nobody but the one that is waited for can be asked."""
+        if self.leg is None or not self.leg.begun:
+            return not self._asked
+        try:
+            return len(self._means.route(self._request)) < 2
+        except AicnError:
+            return True
 
     def _next(self) -> Provider:
         request, failures = self._request, self.failures

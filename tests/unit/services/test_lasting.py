@@ -14,7 +14,7 @@ from aicn.config.schema import Routing
 from aicn.domain.inference import InferenceRequest, Kind
 from aicn.domain.offers import Provider
 from aicn.domain.routing import Budget
-from aicn.errors import AicnError, AnswerBroken, Busy, DeadlineExceeded, ModelFailed, NoNode, Unreachable
+from aicn.errors import AicnError, AnswerBroken, Busy, DeadlineExceeded, ModelFailed, Unreachable
 from aicn.wire.sse import iter_data
 from tests.fakes.answers import Step
 from tests.fakes.networks import NODES, Network, a_request, read
@@ -358,8 +358,9 @@ async def test_images_are_drawn_once(autojump_clock: MockClock) -> None:
         assert network.asked == [FIRST]
 
 
-async def test_nobody_is_left(autojump_clock: MockClock) -> None:
+async def test_the_last_one_is_waited_for(autojump_clock: MockClock) -> None:
     async with Network([trio.Event()], ModelFailed("2"), router=Hasty(Budget(15, 3, 1, hedge_s=0.2))) as network:
         await spare(network)
-        with pytest.raises(NoNode, match="none of 2"):
+        with pytest.raises(DeadlineExceeded, match="the request's deadline"):
             await network.dispatch.open(a_request())
+        assert trio.current_time() == pytest.approx(60)
