@@ -114,7 +114,7 @@ def _api(value: Any, _: Mapping[str, Any]) -> Verdict:
 
 
 _OPEN = (
-    "Whoever reaches it controls the node: 127.0.0.1 if no other machine calls it. "
+    "Clients on other machines now need an API key (aicn keys create), unless keys.required is never. "
     "Names that clients call it by belong in http.allowed_hosts"
 )
 

@@ -1,6 +1,6 @@
 """Who may call: checks on the head of a request, before anything else is done for it.
 
-The API has no password, so a web page must not be able to use the browser of someone who can reach it:
+Programs of this machine need no key (auth.py), so a web page must not be able to use the browser of someone who can reach it:
 
 * a page of another site posts to it (its browser adds `Origin`, also to "simple" requests): refused unless the origin is allowed;
 * a page makes its own name point at this node (DNS rebinding; `Host` is that name): refused unless the name is allowed.
