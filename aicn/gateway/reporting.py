@@ -56,12 +56,22 @@ def _served(request: GatewayRequest, status: int, began: float, seconds: float) 
         seconds=seconds,
         node=answer.node if answer is not None else None,
         code=request.error or (CANCELLED if status == CLIENT_LEFT else ""),
-        first_s=request.first_at - began if request.first_at is not None else None,
+        first_s=_first_s(request, began),
         queued_s=end.queued_ms / 1000 if end is not None else 0.0,
         usage=end.usage if end is not None else None,
         finish_reason=end.finish_reason if end is not None else "",
         key=request.key.id if request.key is not None else "",
     )
+
+
+def _first_s(request: GatewayRequest, began: float) -> float | None:
+    """Seconds to the first piece of a streamed answer: of the answer itself where that is known, since comments may come before it."""
+    if request.first_at is None:
+        return None
+    trace = request.answer.trace if request.answer is not None else None
+    attempts = trace.attempts if trace is not None else []
+    begun = [one.began + one.first_s for one in attempts if one.first_s is not None]
+    return min(begun, default=request.first_at) - began
 
 
 def _log(request: GatewayRequest, route: str, status: int, seconds: float, served: Served | None) -> None:
