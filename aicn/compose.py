@@ -188,6 +188,7 @@ async def open_node(config: Config) -> AsyncIterator[Node]:
             open_usage(usage),
         ):
             _observe(worker, dispatch, metrics, traces)
+            worker.serving.on_served(usage.served)
             yield Node(
                 config=config,
                 peers=host,

@@ -19,6 +19,7 @@ PREFIX = "aicn_"
 MOST_PATTERNS = 100  # of one key
 LONGEST_PATTERN = 2 * LONGEST_NAME + 1  # characters: project/model
 ANY = "*"
+_ID = re.compile(r"[0-9a-f]{12}", re.ASCII)
 _SECRET = re.compile(r"aicn_([0-9a-f]{12})_([0-9a-f]{64})", re.ASCII)
 
 
@@ -58,6 +59,11 @@ def new_secret() -> tuple[str, bytes, str]:
     """The id and the digest of a new key, and its secret, which nobody keeps."""
     key_id, random = secrets.token_hex(6), secrets.token_hex(32)
     return key_id, _digest(random), f"{PREFIX}{key_id}_{random}"
+
+
+def is_key_id(text: str) -> bool:
+    """Whether `text` has the form of a key's id; peer ids do not."""
+    return _ID.fullmatch(text) is not None
 
 
 def split_secret(secret: str) -> tuple[str, str] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+PEER = "peer"  # in place of a key's id: another node has asked this one's models
 HOUR_S = 3600
 DAY_S = 86_400
 
@@ -13,10 +14,10 @@ class Row(NamedTuple):
     """Whose usage is counted together."""
 
     hour: int  # Unix time of its beginning
-    key: str  # id of the API key; empty: none was shown
+    key: str  # id of the API key; empty: none was shown; PEER
     project: str  # empty, as `model`: the request failed before a model answered
     model: str
-    peer: str  # the node that answered; empty: none
+    peer: str  # the node that answered; empty: none; with PEER, the node that asked
 
 
 @dataclass(slots=True)

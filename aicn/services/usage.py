@@ -1,9 +1,10 @@
-"""Usage: what was asked of models through this node, by hour, key, model and peer; and the keys' limits, which live on it.
+"""Usage: what was asked of models through this node, and of its own by other nodes, by hour, key, model and peer.
 
     begin (limits: quotas.py) ──► Metered ──► end ──► counted in memory ──► written every few seconds, and at the end
 
-Counted is what has happened, on every surface, at the end of the exchange: also when the client left or the answer broke. Names of
-models are taken down only where a node has answered for them: a client cannot fill the table with names of its own.
+The keys' limits live on it. Counted is what has happened, on every surface, at the end of the exchange: also when the client left or
+the answer broke. Names of models are taken down only where a node has answered for them: a client cannot fill the table with names of
+its own.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ import trio
 
 from aicn.domain.inference import InferenceRequest
 from aicn.domain.inference import Usage as Tokens
-from aicn.domain.keys import Key
-from aicn.domain.usage import DAY_S, HOUR_S, Counts, Row
+from aicn.domain.keys import Key, is_key_id
+from aicn.domain.served import Served
+from aicn.domain.usage import DAY_S, HOUR_S, PEER, Counts, Row
 from aicn.errors import StorageError
 from aicn.services.ports import Answer, UsageStore
 from aicn.services.quotas import Lease, Quotas
@@ -91,6 +93,15 @@ class Usage:
             self._pending[row] = counts
         else:
             pending.add(counts)
+
+    def served(self, one: Served) -> None:
+        """Count a request that a model of this node has had of another node. Those of this node's own clients `begin` counts."""
+        if one.node is None or is_key_id(one.node):
+            return
+        counts = _counted(one.usage)
+        counts.requests, counts.failed = 1, int(bool(one.code))
+        project, model = ("", "") if one.code else (one.project, one.model)  # of refused ones the names may be made up
+        self.count(PEER, project, model, one.node, counts)
 
     def forget(self, key_id: str) -> None:
         """The key is revoked: its limits are, too. Its usage stays."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import trio
 
@@ -9,7 +11,8 @@ from aicn.domain.ids import PeerId
 from aicn.domain.inference import End, InferenceRequest, Kind
 from aicn.domain.inference import Usage as Tokens
 from aicn.domain.keys import Key, Scope
-from aicn.domain.usage import DAY_S, HOUR_S, Counts, Row
+from aicn.domain.served import Served
+from aicn.domain.usage import DAY_S, HOUR_S, PEER, Counts, Row
 from aicn.errors import RateLimited, StorageError
 from aicn.services import usage as service
 from aicn.services.usage import KEPT_S, WRITE_EVERY_S, Usage, open_usage
@@ -76,6 +79,21 @@ async def test_requests_without_a_key_are_counted_too() -> None:
     usage = Usage(MemoryUsage(), clock=Clock())
     usage.begin(None, request()).end(ended(None), whole=True, left=False, sent=1)
     assert await counted(usage) == {Row(HOUR, "", "p", "m", NODE): Counts(requests=1, bytes_in=len(BODY), bytes_out=1)}
+
+
+async def test_what_other_nodes_have_asked() -> None:
+    usage = Usage(MemoryUsage(), clock=Clock())
+    whole = Served(
+        "id", "worker", Kind.CHAT, "p", "m", stream=True, at=0.0, seconds=1.0, node=NODE, usage=Tokens(3, 4, 7)
+    )
+    usage.served(whole)
+    usage.served(replace(whole, code="busy", usage=None, model="made up"))
+    for own in (None, PeerId(KEY.id)):  # of this node's clients, who are counted at its gateway
+        usage.served(replace(whole, node=own))
+    assert await counted(usage) == {
+        Row(HOUR, PEER, "p", "m", NODE): Counts(requests=1, prompt_tokens=3, completion_tokens=4),
+        Row(HOUR, PEER, "", "", NODE): Counts(requests=1, failed=1),
+    }
 
 
 async def test_what_was_spent_today_holds_after_a_restart() -> None:

@@ -12,7 +12,9 @@ from aicn.wire.v0.keys import MOST, MOST_DAYS, MOST_RATE
 
 Pattern = Annotated[str, Field(min_length=1, max_length=LONGEST_PATTERN)]
 Number = Annotated[int, Field(ge=0)]
-KeyId = Annotated[str, Field(description="12 hex digits; empty: no key was shown.")]
+KeyId = Annotated[
+    str, Field(description="12 hex digits; empty: no key was shown; `peer`: another node has asked this one.")
+]
 EXAMPLE_KEY = "3f1c9a0be772"
 
 
@@ -94,7 +96,7 @@ class UsageRow(Told):
     key: KeyId
     project: str = Field(description="Empty, as `model`: failed before a model answered.")
     model: str
-    node_id: str = Field(description="The node that answered; empty: none.")
+    node_id: str = Field(description="The node that answered, or, with `peer`, that asked; empty: none.")
     requests: Number
     failed: Number = Field(description="Of them: refused, broken, or left by the client.")
     prompt_tokens: Number
