@@ -29,7 +29,7 @@ def command() -> None:
 @click.option("--workers", type=click.IntRange(2, _MOST_WORKERS), default=5, show_default=True, help="How many.")
 @click.option("--streams", type=click.IntRange(1, 1_000_000), default=1000, show_default=True, help="Answers in all.")
 @click.option("--clients", type=click.IntRange(1, 1000), default=32, show_default=True, help="Answers at once.")
-@click.option("--tokens", type=click.IntRange(1, 10_000), default=48, show_default=True, help="Of an answer.")
+@click.option("--tokens", type=click.IntRange(1, 10_000), default=40, show_default=True, help="Of an answer.")
 @click.option(
     "--token-delay",
     type=click.FloatRange(0, 60),
