@@ -58,7 +58,9 @@ def test_ours_look_as_theirs() -> None:
 
 
 @pytest.mark.parametrize(
-    "keys", [ed25519.create_new_key_pair(), secp256k1.create_new_key_pair(), rsa.create_new_key_pair()], ids=str
+    "keys",
+    [ed25519.create_new_key_pair(), secp256k1.create_new_key_pair(), rsa.create_new_key_pair()],
+    ids=["ed25519", "secp256k1", "rsa"],
 )
 def test_every_kind_of_key(keys: KeyPair) -> None:
     message = Signer(keys).message(TOPIC, b"data")
