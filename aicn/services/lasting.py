@@ -65,6 +65,7 @@ class LastingAnswer(Answer):
         self._splice: resume.Splice | None = None  # joins what comes to what was told
         self._replayable = True
         self._fruitless = 0  # resumes since the last new word
+        self._failure: AicnError = AnswerBroken("it was not begun")  # what the client was told at last, and is again
         self._over = False
 
     async def start(self, asked: Sequence[Provider]) -> None:
@@ -81,10 +82,9 @@ class LastingAnswer(Answer):
                 self.finish("")
                 raise trio.EndOfChannel
             try:
-                if self._search is not None:
-                    await self._begin(self._search)
+                if self._leg is None:
+                    await self._begin()
                     continue
-                assert self._leg is not None  # else there is a search
                 chunk = await self._leg.receive()
                 if self._splice is None:
                     return self._hand_on(chunk)
@@ -108,7 +108,10 @@ class LastingAnswer(Answer):
 
     # ---- a node begins ----
 
-    async def _begin(self, search: Search) -> None:
+    async def _begin(self) -> None:
+        search = self._search
+        if search is None:
+            raise self._failure
         chunk = await search.receive()
         if chunk.comment:
             self._ready.append(chunk)
@@ -202,7 +205,7 @@ class LastingAnswer(Answer):
         self._told = [b"".join(self._told)]
         try:
             plan = resume.plan(request.body, request.kind, told, replayable=self._replayable)
-        except resume.Hopeless as why:
+        except (resume.Hopeless, AicnError) as why:  # its body is no JSON to us
             raise self._final(_broken(error, f"cannot be gone on with, since {why}", told)) from None
         if isinstance(plan, resume.Ending):
             self._last = End(plan.finish_reason, plan.usage)
@@ -229,6 +232,7 @@ class LastingAnswer(Answer):
         """What the client is told at last."""
         if self._told and error.usage is None:
             error = _broken(error, "nobody else could go on with it", resume.read(self._told, self._request.kind))
+        self._failure = error
         self.finish(error.code)
         return error
 
