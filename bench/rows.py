@@ -41,6 +41,7 @@ class Row:
     tokens: int = 8
     delay_ms: int = 0  # between two tokens
     spread_s: float = 0.0  # the clients arrive evenly over this time
+    v1: bool = False  # asked over /v1, by the model's name alone
 
     @property
     def model(self) -> str:
@@ -89,6 +90,17 @@ ROWS = (
         (Metric("first token added, ms p50", "first_added", at_most=30),),
         clients=16,
         requests=2000,
+    ),
+    Row(
+        "v1-16",
+        "stream of 8 tokens at once over /v1, 16 clients",
+        (
+            Metric("first token added, ms p50", "first_added", at_most=30),
+            Metric("first token added, ms p99", "first_added99", at_most=80),
+        ),
+        clients=16,
+        requests=2000,
+        v1=True,
     ),
     Row(
         "steady-16",

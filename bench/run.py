@@ -86,6 +86,7 @@ def measure(arguments: argparse.Namespace) -> tuple[list[Figure], int]:
             through = _median([bed.through(row, requests) for _ in range(1 if arguments.quick else REPEATS)])
             if row.stream:
                 through["first_added"] = through["first50"] - direct["first50"]
+                through["first_added99"] = through["first99"] - direct["first99"]
             figures += [Figure.of(row.name, metric, direct, through) for metric in row.metrics]
             lost += through["lost"]
             print(f"{row.name}\n  direct  {_short(direct)}\n  through {_short(through)}", flush=True)
@@ -128,7 +129,8 @@ class Bed:
         """The load's report with what it cost the nodes: CPU per request, most memory."""
         before = self.gateway.cpu_s(), self.worker.cpu_s()
         with _Memory(self.gateway, self.worker) as memory:
-            result = self._run(f"{self.gateway.api}/chat/completion", row, requests)
+            path = "/v1/chat/completions" if row.v1 else "/api/v0/chat/completion"
+            result = self._run(self.gateway.api.removesuffix("/api/v0") + path, row, requests)
         answered = max(1, result["ok"])
         result["cpu_gateway_ms"] = (self.gateway.cpu_s() - before[0]) * 1e3 / answered
         result["cpu_worker_ms"] = (self.worker.cpu_s() - before[1]) * 1e3 / answered
@@ -138,6 +140,8 @@ class Bed:
 
     def _run(self, url: str, row: Row, requests: int) -> dict[str, Any]:
         body = client.chat(self.worker.call("/id")["peer_id"], PROJECT, row.model, stream=row.stream)
+        if row.v1:
+            del body["node_id"], body["project"]
         return client.run(self.load, url, body, clients=row.clients, requests=requests, spread_s=row.spread_s)
 
 
