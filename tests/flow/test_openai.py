@@ -35,6 +35,7 @@ STREAM = CHAT | {"stream": True}
 TEXT = b'{"object":"text_completion", "choices":[{"index":0,"text":" upon","finish_reason":"stop"}],"usage":{"total_tokens":1}}'
 VECTORS = b'{"object":"list","data":[{"object":"embedding","index":0,"embedding":"AACAPw=="}],"model":"e"}'
 EVENT = b'data: {"choices":[{"text":" upon"}]}\n\n'
+SAID = b'data: {"choices":[{"index":0,"delta":{"content":" upon"}}]}\n\n'
 DONE = b"data: [DONE]\n\n"
 
 
@@ -114,12 +115,12 @@ async def test_a_client_that_leaves_stops_the_endpoint(tmp_path: Path, stage: st
 
 
 async def test_a_stream_that_breaks_ends_with_an_error_and_without_done(tmp_path: Path) -> None:
-    async with a_world(tmp_path) as world, open_scripted(answers(stream_head() + http_chunk(EVENT))) as server:
+    async with a_world(tmp_path) as world, open_scripted(answers(stream_head() + http_chunk(SAID))) as server:
         await world.register({"model": "breaks", "api": server.url("/any"), "type": 0}, project="B")
         tools = {"tools": [{"type": "function", "function": {"name": "f"}}]}  # nobody goes on with such an answer
         reply = await world.ask("/chat/completions", STREAM | tools | {"model": "breaks"})
         assert reply.status == 200
-        assert reply.body.startswith(EVENT + b'data: {"error":{"message":')
+        assert reply.body.startswith(SAID + b'data: {"error":{"message":')
         assert DONE not in reply.body
         error = json.loads(reply.body.rpartition(b"data: ")[2])["error"]
         assert (error["type"], error["request_id"]) == ("server_error", reply.headers["x-request-id"])
