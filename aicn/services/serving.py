@@ -45,13 +45,15 @@ class Serving:
         )
         for tell in self._listeners:
             tell(served)
-        if asker and log.isEnabledFor(logging.INFO):
-            _log(served)
+        level = logging.DEBUG if code else logging.INFO  # who asks for what is refused must not fill the log
+        if asker and log.isEnabledFor(level):
+            _log(served, level)
 
 
-def _log(served: Served) -> None:
+def _log(served: Served, level: int) -> None:
     """The peer has chosen id and names: quoted, they cannot forge a line."""
-    log.info(
+    log.log(
+        level,
         "%s for %s %.1f ms id=%.66r model=%.130r%s",
         served.kind.name.lower(),
         served.node,

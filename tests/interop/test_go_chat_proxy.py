@@ -182,8 +182,9 @@ async def test_go_s_tokens_come_one_by_one_and_our_hang_up_stops_its_endpoint(go
     async with a_world(go_program, tokens=10_000, delay_s=0.02) as world:
         await world.go_offers(world.endpoint.url)
         answer = await world.open(stream=True)
-        for number in range(20):
-            assert f"tok{number} ".encode() in (await answer.receive()).data
+        pieces = [(await answer.receive()).data for _ in range(20)]  # a busy machine may put two into one
+        assert all(f"tok{number} ".encode() in b"".join(pieces) for number in range(20))
+        assert max(piece.count(b"data: ") for piece in pieces) < 10
         await answer.aclose()
         await world.endpoint.wait_cancelled()
 

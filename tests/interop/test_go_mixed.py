@@ -135,6 +135,11 @@ class Go:
         return answer
 
 
+BEAT_S = (
+    2  # between heartbeats, not three minutes: who was not connected to the one who spoke hears of it with the next
+)
+
+
 @asynccontextmanager
 async def open_network(directory: Path) -> AsyncIterator[dict[str, Side]]:
     """The nodes by name, all with the same models, and all known to all."""
@@ -146,7 +151,14 @@ async def open_network(directory: Path) -> AsyncIterator[dict[str, Side]]:
             for role in ("public", "worker", "input"):
                 p2p = ROLES[role].config.p2p
                 settings = {"dht_mode": p2p.dht_mode, "relay_service": p2p.relay_service}
-                config = write_node(directory / role, bootstrap=bootstrap, psk=PSK, p2p=settings, ipfs={"api": ipfs})
+                config = write_node(
+                    directory / role,
+                    bootstrap=bootstrap,
+                    psk=PSK,
+                    p2p=settings,
+                    ipfs={"api": ipfs},
+                    legacy={"heartbeat_s": BEAT_S},
+                )
                 ours = Ours(await stack.enter_async_context(running(config)), endpoint, ipfs)
                 bootstrap = bootstrap or (ours.daemon.address,)
                 models = [
@@ -157,14 +169,12 @@ async def open_network(directory: Path) -> AsyncIterator[dict[str, Side]]:
                 network[role] = ours
             program = require("v0.33.1")  # what the existing network runs
             for name, flags in (("server", SERVER), ("one", CLIENT), ("other", CLIENT)):
-                opened = open_go_client(program, bootstrap[0], psk=PSK, flags=flags)
+                beat = ("-heartbeat", f"{BEAT_S}s")
+                opened = open_go_client(program, bootstrap[0], psk=PSK, flags=(*flags, *beat))
                 go = Go(await stack.enter_async_context(opened), endpoint, ipfs)
                 await go.peer("register", project=PROJECT, model=MODEL, url=endpoint.url)
                 await go.peer("register", project=PROJECT, model=IMAGES, url=endpoint.images_url)
                 network[name] = go
-            for side in network.values():
-                if isinstance(side, Go):  # those before the others hear of it only now, or after three minutes
-                    await side.peer("heartbeat")
             yield network
 
 
