@@ -196,7 +196,9 @@ def _serve_fake_model(testnet: Testnet, service: str) -> None:
     program = ["python", "-c", FAKE_ENDPOINT.read_text(), "--port", "8000", "--tokens", "4", "--delay-ms", "20"]
     testnet.engine.run("exec", "--detach", testnet.container(service), *program)
     url = "http://127.0.0.1:8000/v1/chat/completions"
-    testnet.execute(service, "sh", "-c", f"until aicn register test --model fake --probe {url}; do sleep 0.2; done")
+    listens = "import socket; socket.create_connection(('127.0.0.1', 8000), 1)"
+    testnet.execute(service, "sh", "-c", f'until python -c "{listens}" 2> /dev/null; do sleep 0.2; done')
+    testnet.execute(service, "aicn", "register", "test", "--model", "fake", url)
 
 
 def _contents(events: list[str]) -> list[str]:

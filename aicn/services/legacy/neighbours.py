@@ -161,6 +161,8 @@ class Neighbours:
             except AicnError as error:
                 log.debug("%s was asked for its projects: %s", peer, error.message)
                 return
+            if self._catalog.offer(peer) is not known:
+                return  # a heartbeat has come meanwhile; the answer may be older
             if known is not None:  # an answer does not tell it
                 node_type |= known.node_type
             self._hear(_offer(peer, 0, self._clock(), projects, node_type), first_hand=True)

@@ -44,6 +44,7 @@ class World:
         self.on_topic: list[PeerId] = []
         self.answers: list[bytes | AicnError] = []
         self.asked: list[PeerId] = []
+        self.before_answer: Callable[[], None] = lambda: None  # what happens while a node is asked
         self.met: list[bool] = []
         self.first: list[int] = []
         self._tell: Callable[[str, PeerId], None] = lambda *_: None
@@ -69,6 +70,7 @@ class World:
         if isinstance(answer, DeadlineExceeded):
             await trio.sleep(within_s)
         await trio.lowlevel.checkpoint()
+        self.before_answer()
         if isinstance(answer, AicnError):
             raise answer
         return answer
@@ -271,6 +273,19 @@ async def test_who_comes_is_asked_once_it_is_known_what_it_is(autojump_clock: Mo
         world.now += 1
         world.hear(world.heartbeat([]))  # whatever its clock says: the answer had no time
         assert world.sees() == {GO: []}
+
+
+async def test_an_answer_does_not_undo_the_heartbeat_that_overtook_it(autojump_clock: MockClock) -> None:
+    world = World()
+    world.answers = [bodies.encode_projects((Project("P", ("old",)),))]
+    world.before_answer = lambda: world.hear(world.heartbeat())
+    async with living(world):
+        world.links.connect(GO)
+        world.links.identify(GO, chat_proxy.PROTOCOL)
+        world.subscribe(GO)
+        await trio.sleep(2)
+        assert world.asked == [GO]
+        assert world.sees() == {GO: ["M", "N"]}
 
 
 async def test_who_speaks_our_protocols_or_other_topics_is_not_asked(autojump_clock: MockClock) -> None:
