@@ -22,7 +22,6 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 BASE_IMAGE = "python:3.11-slim-bookworm"
-FAKE_ENDPOINT = ROOT / "tests" / "fakes" / "endpoint.py"
 NODES = ("public", "worker-1", "worker-2", "input")
 BUILD_S, UP_S, READY_S, CHAT_S = 300, 120, 90, 60
 
@@ -163,18 +162,18 @@ def test_daemon_without_configuration_says_what_to_do(engine: Engine, image: str
 
 def test_testnet_answers_and_survives_a_dead_worker(testnet: Testnet) -> None:
     model_worker, other_worker = testnet.peer_id("worker-1"), testnet.peer_id("worker-2")
-    _serve_fake_model(testnet, "worker-2")
+    _serve_demo_model(testnet, "worker-2")
 
     testnet.wait_offered(model_worker)
     real = _contents(testnet.chat(model_worker, "local", "SmolLM2-135M"))
     assert len(real) > 1, "the embedded model's answer came in one piece"
     assert "".join(real).strip()
-    assert "".join(_contents(testnet.chat(other_worker, "test", "fake"))) == "tok0 tok1 tok2 tok3 "
+    assert "demo endpoint" in "".join(_contents(testnet.chat(other_worker, "test", "demo-chat")))
 
     testnet.engine.run("stop", "--time=0", testnet.container("worker-2"))  # SIGKILL, and no restart
     before = time.monotonic()
     with pytest.raises(httpx.HTTPStatusError) as failure:
-        testnet.chat(other_worker, "test", "fake")
+        testnet.chat(other_worker, "test", "demo-chat")
     assert time.monotonic() - before < 30
     assert failure.value.response.status_code in (404, 502, 504)
     assert failure.value.response.json()["code"] in (1004, 1005, 1017)
@@ -191,14 +190,13 @@ def test_nodes_stop_cleanly_and_keep_their_identity(testnet: Testnet) -> None:
     assert testnet.peer_id("worker-1") == before
 
 
-def _serve_fake_model(testnet: Testnet, service: str) -> None:
-    """A model endpoint beside the node, in its container, and its registration."""
-    program = ["python", "-c", FAKE_ENDPOINT.read_text(), "--port", "8000", "--tokens", "4", "--delay-ms", "20"]
-    testnet.engine.run("exec", "--detach", testnet.container(service), *program)
-    url = "http://127.0.0.1:8000/v1/chat/completions"
+def _serve_demo_model(testnet: Testnet, service: str) -> None:
+    """The demo endpoint beside the node, in its container, and its registration."""
+    testnet.engine.run("exec", "--detach", testnet.container(service), "aicn", "dev", "endpoint", "--port=8000")
     listens = "import socket; socket.create_connection(('127.0.0.1', 8000), 1)"
     testnet.execute(service, "sh", "-c", f'until python -c "{listens}" 2> /dev/null; do sleep 0.2; done')
-    testnet.execute(service, "aicn", "register", "test", "--model", "fake", url)
+    url = "http://127.0.0.1:8000/v1/chat/completions"
+    testnet.execute(service, "aicn", "register", "test", "--model", "demo-chat", url)
 
 
 def _contents(events: list[str]) -> list[str]:
