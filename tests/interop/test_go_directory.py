@@ -70,7 +70,8 @@ class Ours:
         """Whether all calls list it, the last of which knows how far it is."""
         if project not in await self.data("POST", "/ai/projects/list"):
             return False
-        assert model in await self.data("POST", "/ai/projects/models", {"project": project})
+        if model not in await self.data("POST", "/ai/projects/models", {"project": project}):
+            return False
         assert node in await self.data("GET", "/peers")
         found = await self.providers(project, model)
         return node in found and found[node]["connectivity"] == 1 and found[node]["latency"] > 0
