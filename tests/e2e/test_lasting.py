@@ -75,7 +75,8 @@ async def test_kill_9_inside_of_an_answer(tmp_path: Path, temperature: float) ->
             broken = await ask(asker, workers, kill_after=12, temperature=temperature)
             assert broken.count(b": aicn resumed node=") == 1
             resumed, counted = told(broken)
-            assert counted["prompt_tokens"] == usage["prompt_tokens"]
+            # what is continued is tokenised anew: at the seam two tokens may become one
+            assert abs(counted["prompt_tokens"] - usage["prompt_tokens"]) <= (1 if temperature else 0)
             assert 12 < counted["completion_tokens"] <= CHAT["max_tokens"]
             assert counted["total_tokens"] == counted["prompt_tokens"] + counted["completion_tokens"]
             if temperature == 0:
