@@ -6,9 +6,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import NamedTuple, TypeVar
 
+import trio
 from quart import Response
 
-from aicn.domain.inference import InferenceRequest
+from aicn.domain.ids import PeerId
+from aicn.domain.inference import InferenceRequest, Kind, Part
 from aicn.errors import MalformedBody, UnsupportedMediaType
 from aicn.gateway.exchange import GatewayRequest, current_request
 from aicn.node import Node
@@ -43,12 +45,30 @@ async def decoded(node: Node, decode: Callable[[bytes], T]) -> T:
         raise
 
 
-def admitted(node: Node, request: InferenceRequest) -> InferenceRequest:
-    """`request` of the running exchange, admitted to what its API key may and counted from now on. Forbidden, RateLimited."""
+def model_request(
+    node: Node, kind: Kind, *, project: str, model: str, body: bytes, stream: bool = False, parts: tuple[Part, ...] = ()
+) -> InferenceRequest:
+    """What the running exchange asks of a model, admitted to what its API key may and counted from now on. Forbidden, RateLimited."""
     this = current_request()
-    this.asked = request
+    this.asked = request = InferenceRequest(
+        id=this.id,
+        kind=kind,
+        project=project,
+        model=model,
+        body=body,
+        stream=stream,
+        deadline=trio.current_time() + node.config.limits.request_s,
+        parts=parts,
+    )
     this.metered = node.usage.begin(this.key, request)
     return request if this.key is None else replace(request, key=this.key.id)
+
+
+def from_node(response: Response, node: PeerId | None) -> Response:
+    """`response` with the node that gave the answer, where that is known."""
+    if node is not None:
+        response.headers["X-AICN-Node"] = node
+    return response
 
 
 def json_answer(body: bytes) -> Response:

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Self
 
 import trio
+from quart import Response
 from quart.wrappers.response import ResponseBody
 
 from aicn.errors import AicnError, InternalError, ModelFailed
@@ -16,7 +17,7 @@ from aicn.services.ports import Answer
 
 log = logging.getLogger(__name__)
 
-EVENT_STREAM_HEADERS = {
+_EVENT_STREAM_HEADERS = {
     "Content-Type": "text/event-stream",
     "Cache-Control": "no-cache",
     "X-Accel-Buffering": "no",  # nginx in front of a node must not collect the stream
@@ -38,7 +39,14 @@ async def collect(answer: Answer, most: int) -> bytes:
         return b"".join(pieces)
 
 
-async def first_piece(answer: Answer) -> bytes:
+async def stream(answer: Answer, error_event: Callable[[AicnError], bytes]) -> Response:
+    """The HTTP answer of the running exchange to a client that wants a stream, once it has begun."""
+    first = await _first_piece(answer)
+    events = EventStream(current_request(), answer, first=first, error_event=error_event)
+    return Response(events, headers=_EVENT_STREAM_HEADERS)
+
+
+async def _first_piece(answer: Answer) -> bytes:
     """What a streamed answer begins with. An error up to here still has a status of its own; ModelFailed for no answer at all."""
     try:
         return (await answer.receive()).data

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from functools import partial
 
-import trio
 from quart import Response
 
-from aicn.domain.inference import InferenceRequest
 from aicn.domain.routing import Attempt
-from aicn.gateway.calls import admitted, json_answer, may_resume
+from aicn.gateway.calls import from_node, json_answer, may_resume, model_request
 from aicn.gateway.exchange import current_request
 from aicn.gateway.openai.errors import error_event
-from aicn.gateway.streaming import EVENT_STREAM_HEADERS, EventStream, collect, first_piece
+from aicn.gateway.streaming import collect, stream
 from aicn.node import Node
 from aicn.services.ports import Answer
 from aicn.wire.completion import parse_completion
@@ -24,17 +22,16 @@ async def ask(node: Node, asked: Asked) -> Answer:
     this = current_request()
     this.streamed = asked.stream
     project, model = node.models.resolve(asked.model, asked.kind)
-    request = InferenceRequest(
-        id=this.id,
-        kind=asked.kind,
+    request = model_request(
+        node,
+        asked.kind,
         project=project,
         model=model,
         body=asked.body_for(model),
         stream=asked.stream,
-        deadline=trio.current_time() + node.config.limits.request_s,
         parts=asked.parts,
     )
-    this.answer = await node.dispatch.open(admitted(node, request), resume=may_resume(this))
+    this.answer = await node.dispatch.open(request, resume=may_resume(this))
     return this.answer
 
 
@@ -42,10 +39,7 @@ async def respond(node: Node, asked: Asked) -> Response:
     """The HTTP answer of a model whose words are passed on as they are: events as they come, or a JSON object."""
     answer = await ask(node, asked)
     if asked.stream:
-        this = current_request()
-        first = await first_piece(answer)
-        events = EventStream(this, answer, first=first, error_event=partial(error_event, request=this))
-        return signed(Response(events, headers=EVENT_STREAM_HEADERS), answer)
+        return signed(await stream(answer, partial(error_event, request=current_request())), answer)
     body = await collect(answer, node.config.limits.answer_bytes)
     parse_completion(body, asked.kind, source=f"node {answer.node}")
     return signed(json_answer(body), answer)
@@ -53,8 +47,7 @@ async def respond(node: Node, asked: Asked) -> Response:
 
 def signed(response: Response, answer: Answer) -> Response:
     """`response` with who answered, and what took how long as far as it is over."""
-    if answer.node is not None:
-        response.headers["X-AICN-Node"] = answer.node
+    from_node(response, answer.node)
     if timing := _server_timing(answer):
         response.headers["Server-Timing"] = timing
     return response

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import trio
 from quart import Response
 
 from aicn.domain.inference import InferenceRequest, Kind
-from aicn.gateway.calls import Route, admitted, decoded, json_answer, may_resume
+from aicn.gateway.calls import Route, decoded, from_node, json_answer, may_resume, model_request
 from aicn.gateway.exchange import current_request
-from aicn.gateway.streaming import EVENT_STREAM_HEADERS, EventStream, collect, first_piece
+from aicn.gateway.streaming import collect, stream
 from aicn.gateway.v0.errors import error_event
 from aicn.node import Node
 from aicn.services.ports import Answer
@@ -22,7 +21,7 @@ async def completion(node: Node) -> Response:
     this = current_request()
     node_id, chat = await decoded(node, wire.decode_chat)
     this.streamed = chat.stream
-    this.answer = await node.inference.open(node_id, admitted(node, _request(node, chat)))
+    this.answer = await node.inference.open(node_id, _request(node, chat))
     return await respond(this.answer, most=node.config.limits.answer_bytes)
 
 
@@ -31,36 +30,21 @@ async def project_completion(node: Node) -> Response:
     this = current_request()
     chat = await decoded(node, wire.decode_project_chat)
     this.streamed = chat.stream
-    this.answer = await node.dispatch.open(admitted(node, _request(node, chat)), resume=may_resume(this))
+    this.answer = await node.dispatch.open(_request(node, chat), resume=may_resume(this))
     return await respond(this.answer, most=node.config.limits.answer_bytes)
 
 
 async def respond(answer: Answer, *, most: int) -> Response:
     """The HTTP answer to a chat: events as they come when the client asked for a stream, else `data` of at most `most` bytes."""
-    this = current_request()
-    if this.streamed:
-        first = await first_piece(answer)
-        events = EventStream(this, answer, first=first, error_event=error_event)
-        response = Response(events, headers=EVENT_STREAM_HEADERS)
-    else:
-        body = await collect(answer, most)
-        parse_completion(body, Kind.CHAT, source=f"node {answer.node}")
-        response = json_answer(answers.wrap_data(body))
-    if answer.node is not None:
-        response.headers["X-AICN-Node"] = answer.node
-    return response
+    if current_request().streamed:
+        return from_node(await stream(answer, error_event), answer.node)
+    body = await collect(answer, most)
+    parse_completion(body, Kind.CHAT, source=f"node {answer.node}")
+    return from_node(json_answer(answers.wrap_data(body)), answer.node)
 
 
 def _request(node: Node, chat: wire.Chat) -> InferenceRequest:
-    return InferenceRequest(
-        id=current_request().id,
-        kind=Kind.CHAT,
-        project=chat.project,
-        model=chat.model,
-        body=chat.body,
-        stream=chat.stream,
-        deadline=trio.current_time() + node.config.limits.request_s,
-    )
+    return model_request(node, Kind.CHAT, project=chat.project, model=chat.model, body=chat.body, stream=chat.stream)
 
 
 ROUTES = (

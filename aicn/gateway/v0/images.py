@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from functools import partial
 
-import trio
 from quart import Response
 
 from aicn.domain.inference import InferenceRequest, Kind
-from aicn.gateway.calls import Route, admitted, decoded, json_answer
+from aicn.gateway.calls import Route, decoded, from_node, json_answer, model_request
 from aicn.gateway.exchange import current_request
 from aicn.gateway.streaming import collect
 from aicn.node import Node
@@ -47,27 +46,14 @@ async def edit(node: Node) -> Response:
 
 def request_of(node: Node, image: wire.Image) -> InferenceRequest:
     """The request that the running call makes of `image`, admitted."""
-    request = InferenceRequest(
-        id=current_request().id,
-        kind=image.kind,
-        project=image.project,
-        model=image.model,
-        body=image.body,
-        stream=False,
-        deadline=trio.current_time() + node.config.limits.request_s,
-        parts=image.parts,
-    )
-    return admitted(node, request)
+    return model_request(node, image.kind, project=image.project, model=image.model, body=image.body, parts=image.parts)
 
 
 async def respond(answer: Answer, *, most: int) -> Response:
     """The HTTP answer to an image request, of at most `most` bytes."""
     body = await collect(answer, most)
     check_answer(body, source=f"node {answer.node}")
-    response = json_answer(answers.wrap_data(body))
-    if answer.node is not None:
-        response.headers["X-AICN-Node"] = answer.node
-    return response
+    return from_node(json_answer(answers.wrap_data(body)), answer.node)
 
 
 ROUTES = (
